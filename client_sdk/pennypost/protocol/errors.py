@@ -1,0 +1,544 @@
+"""Every error a person or a program can meet, in one tree.
+
+    PennypostError
+    ├── InvalidInput       what was sent cannot be read          400  invalid:
+    ├── StampError         the stamp is not good for this        400  blocked:
+    ├── PolicyError        readable, but not accepted here       403  blocked: / restricted: / rate-limited:
+    ├── MintError          a Cashu request refused               400  (NUT error codes)
+    ├── ServerError        our fault, temporary                  503  error:
+    └── ClientError        raised by the SDK on the user's side  –
+
+The first paragraph of a class's docstring is the sentence the person reads; `remedy` says what to do
+next. `code` is stable: programs match on it. `cashu` is the number in the NUT error-code list.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class PennypostError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    prefix: ClassVar[str] = "error"
+    cashu: ClassVar[int] = 0
+    remedy: ClassVar[str] = "Try again; if it persists, tell the operator."
+
+    def __init__(self, detail: str = "") -> None:
+        """`detail` is shown to the person: never put input, secrets, addresses or Python text into it."""
+        super().__init__(detail)
+        self.detail = detail
+
+    @classmethod
+    def sentence(cls) -> str:
+        """The first paragraph of the docstring on one line, without its full stop."""
+        paragraph = inspect.cleandoc(cls.__doc__ or "").split("\n\n", 1)[0]
+        return " ".join(paragraph.split()).rstrip(".")
+
+    def __str__(self) -> str:
+        return f"{self.sentence()}: {self.detail}" if self.detail else self.sentence()
+
+    def nip01(self) -> str:
+        """The fourth element of an OK: `prefix: sentence; remedy [code]` (NIP-01, From relay to client)."""
+        text = str(self)
+        return f"{self.prefix}: {text[0].lower()}{text[1:]}. {self.remedy} [{self.code}]"
+
+
+class InvalidInput(PennypostError):
+    """This cannot be read."""
+
+    code, status, prefix, cashu = "invalid-input", 400, "invalid", 10000
+    remedy = "Correct the request and send it again."
+
+
+class InvalidFrame(InvalidInput):
+    """Unparseable message."""
+
+    code = "frame"
+    remedy = "Send a JSON array whose first element is EVENT, REQ, CLOSE or AUTH."
+
+
+class FrameTooLarge(InvalidInput):
+    """The message is too large."""
+
+    code, status = "too-large", 413
+    remedy = "Keep to max_message_length of the relay information document."
+
+
+class InvalidEvent(InvalidInput):
+    """The event is malformed."""
+
+    code = "event"
+    remedy = "Sign a well-formed NIP-01 event; the stamp is still good."
+
+
+class InvalidSignature(InvalidEvent):
+    """The event's id or signature is wrong."""
+
+    code = "signature"
+    remedy = "Recompute the id and sign again; the stamp is still good."
+
+
+class EventExpired(InvalidInput):
+    """Expired: the event's kept time is over."""
+
+    code = "expired"
+    remedy = "Sign a new event with a later expiration; the stamp is still good."
+
+
+class InvalidFilter(InvalidInput):
+    """The filter is malformed."""
+
+    code = "filter"
+    remedy = "Send NIP-01 filters with known fields and values of the right type."
+
+
+class InvalidKey(InvalidInput):
+    """This is not a usable key."""
+
+    code = "key"
+    remedy = "Use a secp256k1 key: 64 lower-case hex digits, npub or nsec."
+
+
+class InvalidPayload(InvalidInput):
+    """The encrypted content cannot be opened."""
+
+    code = "payload"
+    remedy = "It was not written for this key, or it was damaged; ask the sender to send it again."
+
+
+class StampError(PennypostError):
+    """Invalid stamp."""
+
+    code, status, prefix, cashu = "stamp", 400, "blocked", 10001
+    remedy = "Attach another stamp; this one was not taken."
+
+
+class StampRequired(StampError):
+    """Stamp required."""
+
+    code, status = "stamp-required", 402
+    remedy = "Buy a stamp and send the event again with it."
+
+
+class StampMalformed(StampError):
+    """Invalid stamp: malformed."""
+
+    code = "stamp-malformed"
+    remedy = "Send a cashuA or cashuB token; this one was not taken."
+
+
+class StampWrongMint(StampError):
+    """Invalid stamp: wrong mint."""
+
+    code = "stamp-mint"
+    remedy = "Use stamps of the mints named in the relay information document; this one was not taken."
+
+
+class StampWrongUnit(StampError):
+    """Invalid stamp: wrong unit."""
+
+    code = "stamp-unit"
+    remedy = "Use stamps of unit sat; this one was not taken."
+
+
+class StampUnknownKeyset(StampError):
+    """Invalid stamp: unknown keyset."""
+
+    code, cashu = "stamp-keyset", 12001
+    remedy = "Refresh the mint's keysets and use a stamp of one of them; this one was not taken."
+
+
+class StampLocked(StampError):
+    """Invalid stamp: locked to someone else."""
+
+    code = "stamp-locked"
+    remedy = "Use an unlocked stamp, or one locked to this office's key alone; this one was not taken."
+
+
+class StampTooLittle(StampError):
+    """Invalid stamp: too little."""
+
+    code, status = "stamp-too-little", 402
+    remedy = "Attach stamps worth the price; these were not taken."
+
+
+class StampForged(StampError):
+    """Invalid stamp: forged."""
+
+    code = "stamp-forged"
+    remedy = "Use a stamp signed by this mint."
+
+
+class StampSpent(StampError):
+    """Invalid stamp: already spent."""
+
+    code, cashu = "stamp-spent", 11001
+    remedy = "Use another stamp; the event was not stored."
+
+
+class PolicyError(PennypostError):
+    """Not accepted here."""
+
+    code, status, prefix = "policy", 403, "blocked"
+    remedy = "See the relay information document; the stamp is still good."
+
+
+class EventDeleted(PolicyError):
+    """Deleted: this event was deleted by its author."""
+
+    code, status = "deleted", 410
+    remedy = "Sign a new event; the stamp is still good."
+
+
+class EventTooFarAhead(PolicyError):
+    """The event's time is too far in the future."""
+
+    code, prefix = "future", "invalid"
+    remedy = "Set the clock right and sign again; the stamp is still good."
+
+
+class TooLong(PolicyError):
+    """The event asks to be kept longer than this office keeps mail."""
+
+    code = "ttl"
+    remedy = "Choose an earlier expiration; the stamp is still good."
+
+
+class KindRefused(PolicyError):
+    """This kind of event is not accepted."""
+
+    code, prefix = "kind", "blocked"
+    remedy = "Send another kind; the stamp is still good."
+
+
+class Newer(PolicyError):
+    """Have a newer one: a later version of this replaceable event is stored."""
+
+    code, prefix = "newer", "duplicate"
+    remedy = "Fetch the stored one; the stamp is still good."
+
+
+class NotAllowed(PolicyError):
+    """You may not do this."""
+
+    code, prefix = "not-allowed", "restricted"
+    remedy = "Only the author may do this."
+
+
+class AuthRequired(PolicyError):
+    """Authentication is needed for this."""
+
+    code, status, prefix = "auth", 401, "auth-required"
+    remedy = "Answer the AUTH challenge (NIP-42) and repeat the request."
+
+
+class AuthInvalid(PolicyError):
+    """The AUTH event does not fit this relay or this challenge."""
+
+    code, status, prefix = "auth-invalid", 401, "invalid"
+    remedy = "Sign a fresh kind 22242 event with this relay's address and the last challenge."
+
+
+class NobodyListening(PolicyError):
+    """Nobody is listening: an ephemeral event is not kept."""
+
+    code, status, prefix = "mute", 404, "mute"
+    remedy = "Nothing to do; ephemeral events are never stamped."
+
+
+class TooMany(PolicyError):
+    """Too many requests."""
+
+    code, status, prefix = "rate-limited", 429, "rate-limited"
+    remedy = "Wait a little and repeat the same request; nothing was taken."
+
+
+class TooManySubscriptions(PolicyError):
+    """Too many subscriptions on this connection."""
+
+    code, status, prefix = "subscriptions", 429, "rate-limited"
+    remedy = "Close some subscriptions first."
+
+
+class NotFound(PolicyError):
+    """There is nothing here."""
+
+    code, status, prefix = "not-found", 404, "invalid"
+    remedy = "Check the address."
+
+
+class MintError(PennypostError):
+    """The mint refuses this request."""
+
+    code, status, prefix, cashu = "mint", 400, "invalid", 10000
+    remedy = "Correct the request; no proof was spent."
+
+
+class ProofInvalid(MintError):
+    """Proof could not be verified."""
+
+    code, cashu = "proof-invalid", 10001
+    remedy = "Use proofs signed by this mint; nothing was spent."
+
+
+class ProofSpent(MintError):
+    """Proofs already spent."""
+
+    code, cashu = "proof-spent", 11001
+    remedy = "Check the state of your proofs and use unspent ones."
+
+
+class ProofPending(MintError):
+    """Proofs are pending."""
+
+    code, cashu = "proof-pending", 11002
+    remedy = "Wait and repeat the same request."
+
+
+class OutputSigned(MintError):
+    """Outputs already signed."""
+
+    code, cashu = "output-signed", 11003
+    remedy = "Restore these outputs, or make new ones; nothing was spent."
+
+
+class Unbalanced(MintError):
+    """Inputs and outputs do not balance."""
+
+    code, cashu = "unbalanced", 11005
+    remedy = "Make the outputs add up to the inputs; nothing was spent."
+
+
+class AmountInvalid(MintError):
+    """The amount is not one this mint can use."""
+
+    code, cashu = "amount", 11006
+    remedy = "Use whole amounts within the limits of the mint's info; nothing was spent."
+
+
+class DuplicateInputs(MintError):
+    """Duplicate inputs."""
+
+    code, cashu = "duplicate-inputs", 11007
+    remedy = "Name each proof once; nothing was spent."
+
+
+class DuplicateOutputs(MintError):
+    """Duplicate outputs."""
+
+    code, cashu = "duplicate-outputs", 11008
+    remedy = "Make each output once; nothing was spent."
+
+
+class MixedUnits(MintError):
+    """Inputs or outputs of several units."""
+
+    code, cashu = "mixed-units", 11009
+    remedy = "Use one unit in a request; nothing was spent."
+
+
+class UnitMismatch(MintError):
+    """Inputs and outputs are not of the same unit."""
+
+    code, cashu = "unit-mismatch", 11010
+    remedy = "Use one unit in a request; nothing was spent."
+
+
+class UnitUnknown(MintError):
+    """Unit is not supported."""
+
+    code, cashu = "unit-unknown", 11013
+    remedy = "This mint sells unit sat."
+
+
+class TooManyInputs(MintError):
+    """Too many inputs."""
+
+    code, cashu = "too-many-inputs", 11014
+    remedy = "Split the request; nothing was spent."
+
+
+class TooManyOutputs(MintError):
+    """Too many outputs."""
+
+    code, cashu = "too-many-outputs", 11015
+    remedy = "Split the request; nothing was spent."
+
+
+class KeysetUnknown(MintError):
+    """Keyset is not known."""
+
+    code, cashu = "keyset-unknown", 12001
+    remedy = "Refresh the mint's keysets."
+
+
+class KeysetInactive(MintError):
+    """Keyset is inactive, cannot sign messages."""
+
+    code, cashu = "keyset-inactive", 12002
+    remedy = "Refresh the mint's keysets and make outputs for the active one; nothing was spent."
+
+
+class KeysetExpired(MintError):
+    """Keyset has expired."""
+
+    code, cashu = "keyset-expired", 12003
+    remedy = "Proofs of this keyset can no longer be used."
+
+
+class QuoteUnpaid(MintError):
+    """Quote request is not paid."""
+
+    code, cashu = "quote-unpaid", 20001
+    remedy = "Pay the invoice, then repeat the request."
+
+
+class QuoteIssued(MintError):
+    """Quote has already been issued."""
+
+    code, cashu = "quote-issued", 20002
+    remedy = "Restore the outputs of the first request (NUT-09)."
+
+
+class MintingDisabled(MintError):
+    """Minting is disabled."""
+
+    code, cashu = "minting-disabled", 20003
+    remedy = "This mint sells no more stamps; those already sold stay good."
+
+
+class QuoteExpired(MintError):
+    """Quote is expired."""
+
+    code, cashu = "quote-expired", 20007
+    remedy = "Ask for a new quote; a payment already made stays claimable."
+
+
+class QuoteSignature(MintError):
+    """Signature for mint request invalid."""
+
+    code, cashu = "quote-signature", 20008
+    remedy = "Sign the quote id and outputs with the quote's key (NUT-20)."
+
+
+class QuotePubkey(MintError):
+    """Pubkey for mint quote invalid."""
+
+    code, cashu = "quote-pubkey", 20009
+    remedy = "Send a compressed public key, 66 lower-case hex digits."
+
+
+class QuoteUnknown(MintError):
+    """No such quote."""
+
+    code, cashu = "quote-unknown", 20010
+    remedy = "Check the quote id."
+
+
+class MeltDisabled(MintError):
+    """This mint sells stamps and does not buy them back."""
+
+    code, status = "melt-disabled", 404
+    remedy = "Spend stamps at the post office."
+
+
+class ServerError(PennypostError):
+    """Something failed on our side."""
+
+    code, status, prefix = "server", 500, "error"
+    remedy = "Retry with the same stamp; repeating is safe."
+
+
+class DatabaseUnavailable(ServerError):
+    """The database is not available."""
+
+    code, status = "database", 503
+    remedy = "Retry with the same stamp in a few seconds; repeating is safe."
+
+
+class Overloaded(ServerError):
+    """Too busy just now."""
+
+    code, status = "overloaded", 503
+    remedy = "Retry with the same stamp in a few seconds; repeating is safe."
+
+
+class WorkerFailed(ServerError):
+    """A calculation failed on our side."""
+
+    code = "worker"
+
+
+class LightningUnavailable(ServerError):
+    """The Lightning node does not answer."""
+
+    code, status, cashu = "lightning", 503, 20000
+    remedy = "Retry in a few seconds; nothing was paid."
+
+
+class ConfigurationError(ServerError):
+    """The settings do not allow a start."""
+
+    code = "configuration"
+    remedy = "Correct the setting named; `pennypost settings` lists them all."
+
+
+class SeedMismatch(ConfigurationError):
+    """This seed did not make the keysets in the database."""
+
+    code = "seed"
+    remedy = "Start with the seed file this mint was made with; a backup of it opens the database."
+
+
+class ClientError(PennypostError):
+    """The request could not be done."""
+
+    code, prefix = "client", "error"
+    remedy = "See the sentence before this one."
+
+
+class NotEnoughStamps(ClientError):
+    """Not enough stamps."""
+
+    code, status = "no-stamps", 402
+    remedy = "Buy some: pennypost wallet buy 10."
+
+
+class OfficeUnreachable(ClientError):
+    """The post office does not answer."""
+
+    code, status = "unreachable", 503
+    remedy = "Check the address and the network; repeating is safe."
+
+
+class OfficeMisbehaves(ClientError):
+    """The other side answered what the protocol does not allow."""
+
+    code, status = "misbehaves", 502
+    remedy = "Nothing was lost; try another office, or tell its operator."
+
+
+class PaymentTimeout(ClientError):
+    """The invoice has not been paid yet."""
+
+    code, status = "unpaid", 402
+    remedy = "Pay it and run the same command again: the purchase is kept and claimed then."
+
+
+class ServerExtraMissing(ClientError):
+    """This needs the server part."""
+
+    code = "server-extra"
+    remedy = "Install it: pip install 'pennypost[server]'."
+
+
+def _tree(root: type[PennypostError]) -> list[type[PennypostError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
+
+
+TABLE: tuple[type[PennypostError], ...] = tuple(_tree(PennypostError))
+"""Every error class, root first; the reference page is held against it by a test."""
