@@ -1,0 +1,68 @@
+"""Schema changes of both servers, run by `pennypost up` and `pennypost db upgrade`.
+
+upgrade(address) ▶ one connection, one lock ▶ versions/NNNN_*.py in order ▶ the schema of tables.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import DBAPIError
+
+from pennypost.protocol.errors import DatabaseUnavailable
+from pennypost_mint.runtime.database import postgresql_engine, sqlite_engine
+
+T = TypeVar("T")
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "pennypost_migrations:")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade_on(connection: Connection) -> str:
+    config = _config(connection)
+    command.upgrade(config, "head")
+    return str(ScriptDirectory.from_config(config).get_current_head())
+
+
+def _current_on(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+async def upgrade(address: str) -> str:
+    """Brings the database at SQLAlchemy `address` to the newest schema; returns its revision.
+
+    Safe to run from several processes at once, and again.
+    """
+    return await _run(address, _upgrade_on)
+
+
+async def current(address: str) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    return await _run(address, _current_on)
+
+
+async def _run(address: str, work: Callable[[Connection], T]) -> T:
+    if address.startswith("sqlite"):
+        Path(make_url(address).database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = sqlite_engine(address)
+        with engine.begin() as connection:
+            return work(connection)
+    shared = postgresql_engine(address)
+    try:
+        async with shared.begin() as connection:
+            return await connection.run_sync(work)
+    except (OSError, TimeoutError, DBAPIError) as error:
+        raise DatabaseUnavailable from error
+    finally:
+        await shared.dispose()

@@ -1,0 +1,386 @@
+"""The database: one way to write, one way to read, on SQLite and PostgreSQL.
+
+    work(connection, …)        a plain function with SQLAlchemy Core statements, one transaction
+        │
+        ├─ SQLite       write ▶ queue ▶ the one writer thread: BEGIN IMMEDIATE, a savepoint for each work that
+        │               waits, one COMMIT (full sync), then all answers      read ▶ reader threads, WAL snapshots
+        └─ PostgreSQL   write ▶ pool ▶ READ COMMITTED, 40001 and 40P01 tried again      read ▶ pool, autocommit
+
+Nothing is answered before its COMMIT has returned. After a lost connection a COMMIT may or may not have happened:
+`DatabaseUnavailable` then means "repeat", and every work of this project is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from pennypost.protocol.errors import ConfigurationError, DatabaseUnavailable
+
+T = TypeVar("T")
+Work = Callable[..., T]
+
+RETRIES = 12
+"""Tries of one PostgreSQL transaction that met a serialization failure or a deadlock."""
+
+GROUP = 256
+"""Most works that share one SQLite commit."""
+
+QUEUE = 10_000
+"""Most works that wait for the SQLite writer; past it the answer is DatabaseUnavailable."""
+
+READERS = 2
+BUSY_TIMEOUT_MS = 10_000
+PAGE_CACHE_KIB = 65_536
+"""SQLite's default of 2 MB makes random keys read from disk at 200,000 rows (docs/reference/performance.md)."""
+
+RETRIABLE = frozenset({"40001", "40P01"})
+
+
+class Database(Protocol):
+    """What mint and post office write to and read from."""
+
+    dialect: str
+
+    async def write(self, work: Work[T], *args: Any) -> T:
+        """Runs `work(connection, *args)` in one transaction; returns after the commit.
+
+        Raises DatabaseUnavailable, or what `work` raised, after a rollback.
+        """
+        ...
+
+    async def read(self, work: Work[T], *args: Any) -> T:
+        """Runs `work(connection, *args)`, which must not write. Raises DatabaseUnavailable."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """SQLite: empties the write-ahead log into the database file and truncates it. PostgreSQL: nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes what waits, then closes every connection."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Works that wait for the writer (SQLite), or transactions under way (PostgreSQL)."""
+        ...
+
+
+def database_url(url: str, data_dir: Path) -> str:
+    """The SQLAlchemy address: `url`, or a SQLite file in `data_dir` when it is empty."""
+    if not url:
+        return f"sqlite:///{data_dir / 'pennypost.sqlite'}"
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return parsed.set(drivername="sqlite").render_as_string(hide_password=False)
+    raise ConfigurationError("PENNYPOST_DATABASE_URL is neither a SQLite file nor PostgreSQL")
+
+
+def open_database(url: str, data_dir: Path) -> Database:
+    """Opens (not migrates) the database; call inside a running event loop."""
+    address = database_url(url, data_dir)
+    if address.startswith("sqlite"):
+        return SQLiteDatabase(address)
+    return PostgreSQLDatabase(address)
+
+
+DRIVER_ERRORS = (DBAPIError, sqlite3.Error)
+OURS = (IntegrityError, ProgrammingError, DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
+"""Of those, the ones the statement is to blame for, not the database."""
+
+
+def _failure(error: Exception) -> Exception:
+    """What the caller sees: a broken key and the work's own refusals are his to handle, the rest is unavailability."""
+    if isinstance(error, DRIVER_ERRORS) and not isinstance(error, OURS):
+        failure = DatabaseUnavailable()
+        failure.__cause__ = error
+        return failure
+    return error
+
+
+class SQLiteDatabase:
+    """SQLite in WAL mode with full sync: one writer thread with group commit, a few reader threads."""
+
+    dialect = "sqlite"
+
+    def __init__(self, address: str) -> None:
+        Path(make_url(address).database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._engine = sqlite_engine(address)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._closed = False
+        self._writer = threading.Thread(target=self._write_forever, name="pennypost-writer", daemon=True)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="pennypost-reader")
+        self._local = threading.local()
+        self._reading: list[Connection] = []
+        self._writer.start()
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    async def write(self, work: Work[T], *args: Any) -> T:
+        if self._closed or self._waiting >= QUEUE:
+            raise DatabaseUnavailable
+        job = _Job(work, args)
+        self._waiting += 1
+        self._jobs.put(job)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(job.done))
+        finally:
+            self._waiting -= 1
+
+    async def read(self, work: Work[T], *args: Any) -> T:
+        if self._closed:
+            raise DatabaseUnavailable
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work, args)
+
+    async def checkpoint(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._writer.join)
+        await loop.run_in_executor(None, self._readers.shutdown)
+        for connection in self._reading:
+            connection.close()
+        self._engine.dispose()
+
+    def _read(self, work: Work[T], args: tuple[Any, ...]) -> T:
+        try:
+            connection: Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._engine.connect()
+                self._local.connection = connection
+                self._reading.append(connection)
+            with connection.begin():
+                return work(connection, *args)
+        except DRIVER_ERRORS as error:
+            raise _failure(error) from error
+
+    def _checkpoint(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                cursor: Any = connection.connection.cursor()
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except DRIVER_ERRORS as error:
+            raise _failure(error) from error
+
+    def _write_forever(self) -> None:
+        connection: Connection | None = None
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                break
+            group, last = self._whoever_waits(job)
+            try:
+                if connection is None:
+                    connection = self._engine.connect()
+                self._commit(connection, group)
+            except (SQLAlchemyError, sqlite3.Error) as error:
+                failure = _failure(error) if isinstance(error, DRIVER_ERRORS) else DatabaseUnavailable()
+                for waiting in group:
+                    waiting.fail(failure)
+                if connection is not None:
+                    connection.invalidate()
+                    connection.close()
+                    connection = None
+            if last:
+                break
+        if connection is not None:
+            connection.close()
+
+    def _whoever_waits(self, first: _Job) -> tuple[list[_Job], bool]:
+        group = [first]
+        while len(group) < GROUP:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return group, False
+            if job is None:
+                return group, True
+            group.append(job)
+        return group, False
+
+    def _commit(self, connection: Connection, group: list[_Job]) -> None:
+        if len(group) == 1:
+            self._commit_one(connection, group[0])
+            return
+        with connection.begin():
+            raw: Any = connection.connection
+            cursor = raw.cursor()
+            for job in group:
+                cursor.execute("SAVEPOINT work")
+                try:
+                    job.result = job.work(connection, *job.args)
+                except Exception as error:  # handed to the caller who waits for this work
+                    if not raw.in_transaction:
+                        # a full disk or an I/O error ends SQLite's whole transaction: nobody's work was kept
+                        raise OperationalError("transaction ended", None, error) from error
+                    job.error = _failure(error)
+                    cursor.execute("ROLLBACK TO work")
+                cursor.execute("RELEASE work")
+        for job in group:
+            job.finish()
+
+    def _commit_one(self, connection: Connection, job: _Job) -> None:
+        try:
+            with connection.begin():
+                job.result = job.work(connection, *job.args)
+        except Exception as error:  # noqa: BLE001 - handed to the caller who waits for this work
+            job.error = _failure(error)
+        job.finish()
+
+
+class _Job:
+    """One work that waits for the writer."""
+
+    __slots__ = ("args", "done", "error", "result", "work")
+
+    def __init__(self, work: Work[Any], args: tuple[Any, ...]) -> None:
+        self.work = work
+        self.args = args
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done: Future[Any] = Future()
+
+    def finish(self) -> None:
+        if self.done.done():
+            return
+        if self.error is not None:
+            self.done.set_exception(self.error)
+        else:
+            self.done.set_result(self.result)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error if self.error is None else self.error)
+
+
+class PostgreSQLDatabase:
+    """PostgreSQL through asyncpg; each write is a transaction of its own, several at once."""
+
+    dialect = "postgresql"
+
+    def __init__(self, address: str) -> None:
+        self._engine: AsyncEngine = postgresql_engine(address)
+        self._reads = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    async def write(self, work: Work[T], *args: Any) -> T:
+        self._waiting += 1
+        try:
+            for attempt in range(RETRIES):
+                try:
+                    return await self._once(work, args)
+                except DBAPIError as error:
+                    if _sqlstate(error) not in RETRIABLE or attempt == RETRIES - 1:
+                        raise _failure(error) from error
+                await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
+            raise DatabaseUnavailable
+        except (OSError, TimeoutError) as error:
+            raise DatabaseUnavailable from error
+        finally:
+            self._waiting -= 1
+
+    async def _once(self, work: Work[T], args: tuple[Any, ...]) -> T:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work, *args)
+
+    async def read(self, work: Work[T], *args: Any) -> T:
+        try:
+            async with self._reads.connect() as connection:
+                return await connection.run_sync(work, *args)
+        except DBAPIError as error:
+            raise _failure(error) from error
+        except (OSError, TimeoutError) as error:
+            raise DatabaseUnavailable from error
+
+    async def checkpoint(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
+
+
+def sqlite_engine(address: str) -> Engine:
+    """A SQLite engine whose every transaction is opened by us: IMMEDIATE in the writer thread, deferred elsewhere."""
+    engine = create_engine(
+        address, poolclass=NullPool, connect_args={"check_same_thread": False, "isolation_level": None}
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        for pragma in (
+            f"busy_timeout = {BUSY_TIMEOUT_MS}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "secure_delete = ON",
+            f"cache_size = -{PAGE_CACHE_KIB}",
+            "temp_store = MEMORY",
+        ):
+            raw.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        writing = threading.current_thread().name == "pennypost-writer"
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def postgresql_engine(address: str) -> AsyncEngine:
+    """An asyncpg engine with time limits on connecting and on every statement."""
+    return create_async_engine(
+        address,
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=10,
+        pool_pre_ping=False,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 30,
+            "server_settings": {"application_name": "pennypost", "jit": "off"},
+        },
+    )
+
+
+__all__ = [
+    "Database",
+    "PostgreSQLDatabase",
+    "SQLiteDatabase",
+    "database_url",
+    "open_database",
+    "postgresql_engine",
+    "sqlite_engine",
+]

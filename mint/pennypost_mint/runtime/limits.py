@@ -1,0 +1,86 @@
+"""All bounds on what a stranger sends, in one place: what the real value is, and what breaks beyond it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+KIB = 1024
+
+MAX_BODY = 1024 * KIB
+"""Bytes of an HTTP body. A swap of 1,000 inputs and outputs needs about 450 KiB."""
+
+MAX_ITEMS = 1_000
+"""Inputs, outputs and Ys of one mint request (announced as max_array_length)."""
+
+MAX_FRAME = 256 * KIB
+"""Bytes of a WebSocket frame. Keychat merges 1,500 keys into one REQ of 98 KiB."""
+
+MAX_EVENT = 128 * KIB
+"""Bytes of an event's NIP-01 serialisation. A NIP-44 text of 64 KiB needs 88 KiB."""
+
+MAX_TAGS = 2_000
+MAX_SUBSCRIPTIONS = 200
+"""A connection; Keychat opens well over 20."""
+
+MAX_FILTERS = 20
+"""Of one subscription."""
+
+MAX_FILTER_VALUES = 5_000
+"""Values of all lists of one filter."""
+
+MAX_LIMIT = 5_000
+"""Events of one stored query; also its default."""
+
+MAX_PROOFS = 100
+"""Proofs of one stamp."""
+
+MAX_CHANGE = 64
+"""Blank outputs of one event."""
+
+IN_FLIGHT = 512
+"""Events of one connection without an answer; past it the connection is not read until one is answered."""
+
+OUTGOING = 8 * 1024 * KIB
+"""Bytes waiting for one reader; past it the connection is closed as too slow."""
+
+VERIFY_QUEUE = 20_000
+COMMIT_QUEUE = 20_000
+"""Events waiting for a stage in the whole process; past it connections are not read."""
+
+FEED_PAGE = 5_000
+"""Most header records of one answer (220 KB)."""
+
+FEED_WAITERS = 20_000
+"""Long polls at once; past it the answer comes at once."""
+
+FEED_WAIT = 60
+"""Longest wait of a long poll, seconds."""
+
+PAGE = 64
+"""Feed numbers of one page."""
+
+FUTURE = 900
+"""Seconds an event's created_at may lie ahead of our clock."""
+
+HELD_BACK = 60
+"""Seconds an event waits for a database that is away before it is answered with an error."""
+
+
+class TokenBucket:
+    """Allows `rate` units a second with bursts up to `burst`, for each of the `keys` seen last."""
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float], keys: int = 10_000) -> None:
+        self._rate, self._burst, self._clock, self._keys = rate, burst, clock, keys
+        self._levels: OrderedDict[object, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: object, cost: float = 1.0) -> bool:
+        """Whether `key` may spend `cost` now; a refusal costs nothing."""
+        now = self._clock()
+        level, then = self._levels.pop(key, (self._burst, now))
+        level = min(self._burst, level + (now - then) * self._rate)
+        allowed = level >= cost
+        self._levels[key] = (level - cost if allowed else level, now)
+        if len(self._levels) > self._keys:
+            self._levels.popitem(last=False)
+        return allowed

@@ -1,0 +1,34 @@
+"""Structured logs on stderr. They never carry tokens, secrets, invoices, keys or addresses: only counts and codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+
+def configure_logs(form: Literal["text", "json"]) -> None:
+    """Sends structlog and the standard library's warnings to stderr in one form."""
+    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    # httpx logs addresses with their query at INFO, and a mint's invoices are in there
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def logger(part: str) -> structlog.stdlib.BoundLogger:
+    """A logger bound to the part of the program that speaks."""
+    return structlog.get_logger(part=part)

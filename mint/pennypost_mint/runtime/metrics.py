@@ -1,0 +1,48 @@
+"""Prometheus metrics, one table. Names carry their unit; no label identifies a person."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The registry of one process; mint and post office count into it."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, text, buckets=buckets, registry=registry)
+
+        self.mint_requests = counter("pennypost_mint_requests_total", "Mint requests answered", "route", "code")
+        self.mint_issued_sat = counter("pennypost_mint_issued_sat_total", "Stamps issued, in sat")
+        self.mint_settled_sat = counter("pennypost_mint_settled_sat_total", "Invoices credited, in sat")
+        self.mint_lightning_up = gauge("pennypost_mint_lightning_up", "1 while the Lightning backend answers")
+        self.office_events = counter("pennypost_office_events_total", "Events answered, by answer code", "code")
+        self.office_stamps_sat = counter("pennypost_office_stamps_sat_total", "Stamps taken, in sat")
+        self.office_connections = gauge("pennypost_office_connections", "Open WebSocket connections")
+        self.office_subscriptions = gauge("pennypost_office_subscriptions", "Open subscriptions")
+        self.office_slow_readers = counter("pennypost_office_slow_readers_total", "Connections closed as too slow")
+        self.office_verify_waiting = gauge("pennypost_office_verify_waiting", "Events waiting for verification")
+        self.office_commit_waiting = gauge("pennypost_office_commit_waiting", "Events waiting for the commit")
+        self.office_commit_events = histogram("pennypost_office_commit_events", "Events of one commit", SIZES)
+        self.office_commit_seconds = histogram("pennypost_office_commit_seconds", "Duration of one commit", SECONDS)
+        self.office_answer_seconds = histogram(
+            "pennypost_office_answer_seconds", "From an event's arrival to its answer", SECONDS
+        )
+        self.office_feed_waiters = gauge("pennypost_office_feed_waiters", "Long polls of the header feed")
+        self.office_expired = counter("pennypost_office_expired_total", "Events deleted when their time was over")
+        self.database_waiting = gauge("pennypost_database_waiting", "Transactions waiting or under way")
+
+    def text(self) -> bytes:
+        """The exposition format, for GET /metrics."""
+        return generate_latest(self.registry)

@@ -1,0 +1,139 @@
+"""Set-based statements on the caller's connection, for SQLite and PostgreSQL alike.
+
+A statement a row costs PostgreSQL a round trip and SQLAlchemy ten times what SQLite needs; these take the whole
+batch. PostgreSQL gets arrays (`unnest`, `= ANY`), so the text of a statement never changes with the size of the
+batch; SQLite gets the compiled statement once and the rows through the driver. Values are always bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import ARRAY, Column, Connection, Table, any_, bindparam, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+Row = tuple[Any, ...]
+Columns = tuple[str, ...]
+
+CHUNK = 256
+"""Most values of one IN list on SQLite; lists are padded to a power of two so that few statements are compiled."""
+
+
+def insert_ignore(
+    connection: Connection, table: Table, columns: Columns, rows: Sequence[Row], returning: str
+) -> set[Any]:
+    """INSERT … ON CONFLICT DO NOTHING RETURNING, rows in the order given (sort them: that is the lock order).
+
+    Returns the values of column `returning` of the rows that were inserted; the others met an existing key.
+    """
+    if not rows:
+        return set()
+    if connection.dialect.name == "sqlite":
+        statement = _sqlite_insert(table, columns, returning)
+        cursor: Any = connection.connection.cursor()
+        inserted: set[Any] = set()
+        for row in rows:
+            found = cursor.execute(statement, row).fetchone()
+            if found is not None:
+                inserted.add(found[0])
+        return inserted
+    result = connection.execute(_postgresql_insert(table, columns, returning), _arrays(columns, rows))
+    return {row[0] for row in result}
+
+
+def insert_rows(connection: Connection, table: Table, columns: Columns, rows: Sequence[Row]) -> None:
+    """INSERT all rows, in the order given; a key that exists raises sqlalchemy.exc.IntegrityError."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        # through SQLAlchemy, so that a violated key is its IntegrityError and not the driver's
+        connection.exec_driver_sql(_sqlite_insert(table, columns, None), list(rows))
+        return
+    connection.execute(_postgresql_insert(table, columns, None), _arrays(columns, rows))
+
+
+def select_in(connection: Connection, table: Table, columns: Columns, key: str, values: Iterable[Any]) -> list[Row]:
+    """Rows (`columns`) whose column `key` is one of `values`, in no order."""
+    wanted = list(values)
+    if not wanted:
+        return []
+    if connection.dialect.name == "sqlite":
+        cursor: Any = connection.connection.cursor()
+        found: list[Row] = []
+        for statement, chunk in _sqlite_chunks(_sqlite_select, table, columns, key, wanted):
+            found.extend(cursor.execute(statement, chunk).fetchall())
+        return found
+    result = connection.execute(_postgresql_select(table, columns, key), {"wanted": wanted})
+    return [tuple(row) for row in result]
+
+
+def delete_in(connection: Connection, table: Table, key: str, values: Iterable[Any]) -> None:
+    """DELETE the rows whose column `key` is one of `values`."""
+    wanted = list(values)
+    if not wanted:
+        return
+    if connection.dialect.name == "sqlite":
+        cursor: Any = connection.connection.cursor()
+        for statement, chunk in _sqlite_chunks(_sqlite_delete, table, (), key, wanted):
+            cursor.execute(statement, chunk)
+        return
+    connection.execute(_postgresql_delete(table, key), {"wanted": wanted})
+
+
+def _arrays(columns: Columns, rows: Sequence[Row]) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in zip(columns, zip(*rows, strict=True), strict=True)}
+
+
+def _array(column: Column[Any], name: str) -> Any:
+    return bindparam(name, type_=ARRAY(column.type))
+
+
+@lru_cache(maxsize=128)
+def _sqlite_insert(table: Table, columns: Columns, returning: str | None) -> str:
+    statement: Any = sqlite.insert(table)
+    if returning is not None:
+        statement = statement.on_conflict_do_nothing().returning(table.c[returning])
+    return str(statement.compile(dialect=sqlite.dialect(), column_keys=list(columns)))
+
+
+@lru_cache(maxsize=128)
+def _postgresql_insert(table: Table, columns: Columns, returning: str | None) -> Any:
+    arrays = func.unnest(*(_array(table.c[name], name) for name in columns)).table_valued(*columns).render_derived()
+    statement = postgresql.insert(table).from_select(list(columns), select(*(arrays.c[name] for name in columns)))
+    if returning is None:
+        return statement
+    return statement.on_conflict_do_nothing().returning(table.c[returning])
+
+
+@lru_cache(maxsize=128)
+def _sqlite_select(table: Table, columns: Columns, key: str, size: int) -> str:
+    chosen = select(*(table.c[name] for name in columns))
+    return str(chosen.where(_among(table, key, size)).compile(dialect=sqlite.dialect()))
+
+
+@lru_cache(maxsize=128)
+def _sqlite_delete(table: Table, _columns: Columns, key: str, size: int) -> str:
+    return str(delete(table).where(_among(table, key, size)).compile(dialect=sqlite.dialect()))
+
+
+def _among(table: Table, key: str, size: int) -> Any:
+    return table.c[key].in_([bindparam(f"v{number}", type_=table.c[key].type) for number in range(size)])
+
+
+def _sqlite_chunks(make: Any, table: Table, columns: Columns, key: str, values: list[Any]) -> Iterable[tuple[str, Any]]:
+    for start in range(0, len(values), CHUNK):
+        chunk = values[start : start + CHUNK]
+        size = 1 << (len(chunk) - 1).bit_length()
+        yield make(table, columns, key, size), chunk + [chunk[-1]] * (size - len(chunk))
+
+
+@lru_cache(maxsize=128)
+def _postgresql_select(table: Table, columns: Columns, key: str) -> Any:
+    return select(*(table.c[name] for name in columns)).where(table.c[key] == any_(_array(table.c[key], "wanted")))
+
+
+@lru_cache(maxsize=128)
+def _postgresql_delete(table: Table, key: str) -> Any:
+    return delete(table).where(table.c[key] == any_(_array(table.c[key], "wanted")))

@@ -1,0 +1,166 @@
+"""Every setting of both servers, in one table; the reference page is generated from it.
+
+A value comes from the environment, from `<NAME>_FILE` (a file that holds a secret), or from the file named by
+PENNYPOST_SETTINGS (lines NAME=value), in that order. An unknown PENNYPOST_ name refuses to start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pennypost.protocol.errors import ConfigurationError
+
+PREFIX = "PENNYPOST_"
+CLIENT_NAMES = frozenset({"HOME", "OFFICE", "SETTINGS", "CASHU_PYTHON"})
+"""Names with our prefix that are not server settings."""
+
+
+class Settings(BaseSettings):
+    """Settings of the mint and the post office."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    data_dir: Path = Field(Path("data"), description="Folder of the SQLite file and the mint's seed.")
+    database_url: str = Field(
+        "", description="PostgreSQL address, `postgresql://user@host/name`; empty: a SQLite file in the data folder."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(3338, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    public_url: str = Field(
+        "", description="Address that wallets and clients use, `https://…`; empty: `http://<host>:<port>`."
+    )
+    role: Literal["all", "mint", "postoffice"] = Field("all", description="What this process serves.")
+    workers: int = Field(
+        0, ge=0, le=64, description="Processes that check signatures; 0: one for each core but one, at least one."
+    )
+    name: str = Field("pennypost", max_length=64, description="Name shown to wallets and clients.")
+    contact: str = Field("", max_length=256, description="How to reach the operator, shown to everyone.")
+    mint_seed_file: Path | None = Field(None, description="The mint's seed; empty: `mint.seed` in the data folder.")
+    lightning: Literal["play", "lnd"] = Field("play", description="Where stamps are paid: play money, or an LND node.")
+    play_settle_after: str = Field(
+        "1", description="Seconds until a play-money invoice settles by itself; `never` waits for `pennypost play pay`."
+    )
+    play_public: bool = Field(False, description="Allow play money on an address that others can reach.")
+    lnd_url: str = Field("", description="LND's REST address, `https://host:8080`.")
+    lnd_macaroon_file: Path | None = Field(None, description="LND macaroon with the right to make and read invoices.")
+    lnd_cert_file: Path | None = Field(None, description="LND's TLS certificate; it alone is trusted.")
+    invoice_expiry: int = Field(3600, ge=60, le=604_800, description="Seconds an invoice can be paid.")
+    max_mint: int = Field(100_000, ge=1, le=10_000_000, description="Most stamps in one purchase.")
+    price_file: Path | None = Field(None, description="Price rules (TOML); empty: 1 sat an event.")
+    private_wraps: bool = Field(
+        False, description="Serve gift wraps without a view tag only to their authenticated receiver (NIP-42)."
+    )
+    sweep_every: float = Field(60.0, gt=0, le=86_400, description="Seconds between two deletions of expired mail.")
+    log: Literal["text", "json"] = Field("text", description="Form of log lines on stderr.")
+
+    @field_validator("play_settle_after")
+    @classmethod
+    def _seconds_or_never(cls, value: str) -> str:
+        if value == "never":
+            return value
+        if not value.replace(".", "", 1).isascii() or not value.replace(".", "", 1).isdigit():
+            raise ValueError("seconds, or never")
+        return value
+
+    @field_validator("public_url", "lnd_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("an address beginning with http:// or https://")
+        return value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values come through load_settings alone, so that nothing is read behind the caller's back."""
+        return (init_settings,)
+
+    @property
+    def seed_file(self) -> Path:
+        """Where the mint's seed is kept."""
+        return self.mint_seed_file or self.data_dir / "mint.seed"
+
+    @property
+    def url(self) -> str:
+        """The public address, without a trailing slash."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def settle_after(self) -> float | None:
+        """Seconds until a play-money invoice settles by itself; None waits for `play pay`."""
+        return None if self.play_settle_after == "never" else float(self.play_settle_after)
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment, its files, and `overrides` (command-line options; None is not given).
+
+    Raises ConfigurationError naming the setting, never its value.
+    """
+    env = os.environ if environment is None else environment
+    values = _from_file(env.get(f"{PREFIX}SETTINGS")) | _from_environment(env)
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else PREFIX
+        raise ConfigurationError(f"{name}: {_reason(first)}") from None
+
+
+def _reason(error: Any) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
+    return _known({name[len(PREFIX) :]: value for name, value in env.items() if name.startswith(PREFIX)})
+
+
+def _from_file(path: str | None) -> dict[str, str]:
+    if not path:
+        return {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError("PENNYPOST_SETTINGS names a file that cannot be read") from None
+    given: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().startswith(PREFIX):
+            raise ConfigurationError(f"line {number} of the settings file is not PENNYPOST_NAME=value")
+        given[name.strip()[len(PREFIX) :]] = value.strip().strip('"')
+    return _known(given)
+
+
+def _known(given: Mapping[str, str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in given.items():
+        field = name.lower()
+        if field in Settings.model_fields:
+            values[field] = value
+        elif field.endswith("_file") and field[:-5] in Settings.model_fields:
+            try:
+                values[field[:-5]] = Path(value).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                raise ConfigurationError(f"{PREFIX}{name} names a file that cannot be read") from None
+        elif name not in CLIENT_NAMES:
+            near = difflib.get_close_matches(field, Settings.model_fields, 1)
+            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+            raise ConfigurationError(f"{PREFIX}{name} is not a setting{hint}")
+    return {name: value for name, value in values.items() if value != ""}

@@ -1,0 +1,89 @@
+"""The post office's tables. Stamps are taken in the mint's `spent`, in the same transaction.
+
+Ids, keys and hashes are raw bytes. `keep_until` (Unix seconds) is a function of the event alone and stands in
+every table that retention sweeps, so that each sweep is one indexed range.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("pubkey", LargeBinary(32), nullable=False),
+    Column("kind", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("keep_until", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("events_author", "pubkey", "created_at"),
+    Index("events_kind", "kind", "created_at"),
+    Index("events_time", "created_at"),
+    Index("events_keep_until", "keep_until"),
+)
+"""`body` is the event's JSON, byte for byte as it is sent."""
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("created_at", BigInteger, primary_key=True),
+    Column("event_id", LargeBinary(32), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""One-letter tags: `key` is the letter and the value (32 raw bytes where it is 64 hex digits, a hash where long)."""
+
+addresses = Table(
+    "addresses",
+    metadata,
+    Column("address", LargeBinary(32), primary_key=True),
+    Column("event_id", LargeBinary(32), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("keep_until", BigInteger, nullable=False),
+    Index("addresses_keep_until", "keep_until"),
+    sqlite_with_rowid=False,
+)
+"""The current event of each replaceable address: SHA-256 of `kind:pubkey:d`."""
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("keep_until", BigInteger, nullable=False),
+    Index("tombstones_keep_until", "keep_until"),
+    sqlite_with_rowid=False,
+)
+"""Ids once deleted (NIP-09): they stay out until their own keep_until."""
+
+address_tombstones = Table(
+    "address_tombstones",
+    metadata,
+    Column("address", LargeBinary(32), primary_key=True),
+    Column("deleted_at", BigInteger, nullable=False),
+    Column("keep_until", BigInteger, nullable=False),
+    Index("address_tombstones_keep_until", "keep_until"),
+    sqlite_with_rowid=False,
+)
+"""Addresses deleted by an `a` tag: versions up to `deleted_at` stay out."""
+
+feed = Table(
+    "feed",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", LargeBinary(32), nullable=False),
+    Column("record", LargeBinary(40), nullable=True),
+    Column("keep_until", BigInteger, nullable=False),
+    Index("feed_keep_until", "keep_until"),
+)
+"""One number for every stored event, in the order of commits; `record` only where the header feed shows it."""
+
+feed_head = Table(
+    "feed_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+)
+"""One row (id 1). Updating it is the last step of a commit and its lock: numbers become visible in order."""
