@@ -5,11 +5,13 @@
     secret × public key ──ecdh_x──▶ raw x            (NIP-44, stealth wraps)
     secret × point ──ecdh_point──▶ compressed point  (blind signatures)
     secret × point ──ecdh_sha256──▶ SHA256(compressed point)  (verifying proofs)
+    33-byte compressed point ──parse──▶ Parsed ──serialize──▶ 33 bytes
 
-It speaks to libsecp256k1 through coincurve's cffi module, because coincurve's own classes hash every ECDH and copy every
-key. Whatever multiplies a secret goes through `secp256k1_ecdh`, `…_keypair_create` or `…_ec_pubkey_create`, which take
-the same time for every secret; `…_tweak_mul` does not, so it is absent here. A C function that hands out the raw point
-does not exist in the library: its hash function is a callback of ours, which costs about 1 µs of some 40.
+It speaks to libsecp256k1 through coincurve's cffi module, because coincurve's own classes hash every ECDH and copy
+every key. Whatever multiplies a secret goes through `secp256k1_ecdh`, `…_keypair_create` or `…_ec_pubkey_create`, which
+take the same time for every secret; `…_ec_pubkey_tweak_mul` does not, so `multiply_public` is for public numbers only.
+A C function that hands out the raw point does not exist in the library: its hash function is a callback of ours, which
+costs about 1 µs of some 40.
 
 Every function takes and returns `bytes` of a fixed length and raises `InvalidKey` on anything else.
 """
@@ -19,22 +21,24 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Final
-
-from coincurve.context import GLOBAL_CONTEXT
+from typing import Any, Final, NewType
 
 from pennypost.protocol.errors import InvalidKey
 
-# The compiled module has no type stubs.
+# The compiled module has no type stubs, and coincurve's own modules give its objects no types.
 _native: Any = import_module("coincurve._libsecp256k1")
 _ffi: Any = _native.ffi
 _lib: Any = _native.lib
-_context: Any = GLOBAL_CONTEXT.ctx
+_context: Any = import_module("coincurve.context").GLOBAL_CONTEXT.ctx
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """n, the number of points of the curve; a secret is an integer from 1 to n - 1, big-endian."""
 
+Parsed = NewType("Parsed", object)
+"""A point already read: libsecp256k1's own form of it, for those who use one point twice."""
+
 _COMPRESSED: Final[int] = _lib.SECP256K1_EC_COMPRESSED
+_UNCOMPRESSED: Final[int] = _lib.SECP256K1_EC_UNCOMPRESSED
 _new: Any = _ffi.new
 _move: Any = _ffi.memmove
 
@@ -46,6 +50,7 @@ _Size: Any = _ffi.typeof("size_t *")
 _Bytes32: Any = _ffi.typeof("unsigned char[32]")
 _Bytes33: Any = _ffi.typeof("unsigned char[33]")
 _Bytes64: Any = _ffi.typeof("unsigned char[64]")
+_Bytes65: Any = _ffi.typeof("unsigned char[65]")
 
 _HASH_FUNCTION: Final = "int(unsigned char *, const unsigned char *, const unsigned char *, void *)"
 
@@ -60,6 +65,14 @@ def _raw_x(output: Any, x32: Any, y32: Any, data: Any) -> int:
 def _raw_point(output: Any, x32: Any, y32: Any, data: Any) -> int:
     output[0] = 2 | (y32[31] & 1)
     _move(output + 1, x32, 32)
+    return 1
+
+
+@_ffi.callback(_HASH_FUNCTION)
+def _raw_uncompressed(output: Any, x32: Any, y32: Any, data: Any) -> int:
+    output[0] = 4
+    _move(output + 1, x32, 32)
+    _move(output + 33, y32, 32)
     return 1
 
 
@@ -82,11 +95,20 @@ def _check_secret(secret: bytes) -> None:
         raise InvalidKey("a secret key has 32 bytes")
 
 
-def _parse_point(point33: bytes) -> Any:
+def try_parse(point33: bytes) -> Parsed | None:
+    """The point of 33 compressed bytes, or None when they are none."""
     key = _new(_Pubkey)
     if len(point33) != 33 or not _lib.secp256k1_ec_pubkey_parse(_context, key, point33, 33):
-        raise InvalidKey("not a compressed point of the curve")
+        return None
     return key
+
+
+def parse(point33: bytes) -> Parsed:
+    """The point of 33 compressed bytes. Raises InvalidKey."""
+    parsed = try_parse(point33)
+    if parsed is None:
+        raise InvalidKey("not a compressed point of the curve")
+    return parsed
 
 
 def _parse_xonly(pub: bytes) -> Any:
@@ -96,13 +118,21 @@ def _parse_xonly(pub: bytes) -> Any:
     return key
 
 
-def _serialize(key: Any) -> bytes:
+def serialize(parsed: Parsed) -> bytes:
+    """The 33 compressed bytes of a point."""
     output = _new(_Bytes33)
-    _lib.secp256k1_ec_pubkey_serialize(_context, output, _new(_Size, 33), key, _COMPRESSED)
-    return _unpack_bytes(output, 33)
+    _lib.secp256k1_ec_pubkey_serialize(_context, output, _new(_Size, 33), parsed, _COMPRESSED)
+    return _bytes_of(output, 33)
 
 
-def _unpack_bytes(buffer: Any, length: int) -> bytes:
+def serialize_uncompressed(parsed: Parsed) -> bytes:
+    """The 65 uncompressed bytes of a point, as NUT-12 hashes it."""
+    output = _new(_Bytes65)
+    _lib.secp256k1_ec_pubkey_serialize(_context, output, _new(_Size, 65), parsed, _UNCOMPRESSED)
+    return _bytes_of(output, 65)
+
+
+def _bytes_of(buffer: Any, length: int) -> bytes:
     return bytes(_ffi.buffer(buffer, length))
 
 
@@ -124,21 +154,26 @@ def xonly(secret: bytes) -> bytes:
     key, output = _new(_Xonly), _new(_Bytes32)
     _lib.secp256k1_keypair_xonly_pub(_context, key, _ffi.NULL, _keypair(secret))
     _lib.secp256k1_xonly_pubkey_serialize(_context, output, key)
-    return _unpack_bytes(output, 32)
+    return _bytes_of(output, 32)
 
 
-def point(secret: bytes) -> bytes:
-    """The 33-byte compressed point secret·G. Raises InvalidKey."""
+def create(secret: bytes) -> Parsed:
+    """The point secret·G, in constant time. Raises InvalidKey."""
     _check_secret(secret)
     key = _new(_Pubkey)
     if not _lib.secp256k1_ec_pubkey_create(_context, key, secret):
         raise InvalidKey("a secret key is a number from 1 to n - 1")
-    return _serialize(key)
+    return key
+
+
+def point(secret: bytes) -> bytes:
+    """The 33-byte compressed point secret·G, in constant time. Raises InvalidKey."""
+    return serialize(create(secret))
 
 
 def is_point(point33: bytes) -> bool:
     """Whether these are the 33 bytes of a compressed point of the curve."""
-    return len(point33) == 33 and bool(_lib.secp256k1_ec_pubkey_parse(_context, _new(_Pubkey), point33, 33))
+    return try_parse(point33) is not None
 
 
 def lift_x(pub: bytes) -> bytes:
@@ -146,13 +181,13 @@ def lift_x(pub: bytes) -> bytes:
     if len(pub) != 32:
         raise InvalidKey("not the x coordinate of a point of the curve")
     point33 = b"\x02" + pub
-    _parse_point(point33)
+    parse(point33)
     return point33
 
 
-def _ecdh(secret: bytes, point33: bytes, output: Any, hash_function: Any) -> None:
+def _ecdh(secret: bytes, parsed: Parsed, output: Any, hash_function: Any) -> None:
     _check_secret(secret)
-    if not _lib.secp256k1_ecdh(_context, output, _parse_point(point33), secret, hash_function, _ffi.NULL):
+    if not _lib.secp256k1_ecdh(_context, output, parsed, secret, hash_function, _ffi.NULL):
         raise InvalidKey("a secret key is a number from 1 to n - 1")
 
 
@@ -162,22 +197,60 @@ def ecdh_x(secret: bytes, pub: bytes) -> bytes:
     The sign of the secret does not matter to x, so no negation for odd Y is needed.
     """
     output = _new(_Bytes32)
-    _ecdh(secret, b"\x02" + pub, output, _raw_x)
-    return _unpack_bytes(output, 32)
+    _ecdh(secret, parse(b"\x02" + pub), output, _raw_x)
+    return _bytes_of(output, 32)
 
 
 def ecdh_point(secret: bytes, point33: bytes) -> bytes:
     """The 33-byte compressed point secret·P, in constant time. Raises InvalidKey."""
     output = _new(_Bytes33)
-    _ecdh(secret, point33, output, _raw_point)
-    return _unpack_bytes(output, 33)
+    _ecdh(secret, parse(point33), output, _raw_point)
+    return _bytes_of(output, 33)
+
+
+def ecdh_uncompressed(secret: bytes, parsed: Parsed) -> bytes:
+    """The 65-byte uncompressed point secret·P, in constant time. Raises InvalidKey."""
+    output = _new(_Bytes65)
+    _ecdh(secret, parsed, output, _raw_uncompressed)
+    return _bytes_of(output, 65)
 
 
 def ecdh_sha256(secret: bytes, point33: bytes) -> bytes:
     """SHA256 of the compressed point secret·P (32 bytes), in constant time. Raises InvalidKey."""
+    return ecdh_sha256_parsed(secret, parse(point33))
+
+
+def ecdh_sha256_parsed(secret: bytes, parsed: Parsed) -> bytes:
+    """The same for a point already read."""
     output = _new(_Bytes32)
-    _ecdh(secret, point33, output, _ffi.NULL)
-    return _unpack_bytes(output, 32)
+    _ecdh(secret, parsed, output, _ffi.NULL)
+    return _bytes_of(output, 32)
+
+
+def multiply_public(scalar: bytes, parsed: Parsed) -> Parsed:
+    """scalar·P in **variable time**: for numbers that anyone may know, such as those of a signature being verified.
+
+    Raises InvalidKey when the scalar is not a number from 1 to n - 1.
+    """
+    product = _new(_Pubkey, _ffi.cast(_Pubkey, parsed)[0])
+    if len(scalar) != 32 or not _lib.secp256k1_ec_pubkey_tweak_mul(_context, product, scalar):
+        raise InvalidKey("a scalar is a number from 1 to n - 1")
+    return product
+
+
+def secret_times_plus(secret: bytes, factor: bytes, summand: bytes) -> bytes:
+    """The 32-byte secret·factor + summand mod n, in constant time.
+
+    Raises InvalidKey when a value is 0 or >= n, or the result is 0.
+    """
+    if not len(secret) == len(factor) == len(summand) == 32:
+        raise InvalidKey("a scalar has 32 bytes")
+    result = _new(_Bytes32, secret)
+    if not _lib.secp256k1_ec_seckey_tweak_mul(_context, result, factor):
+        raise InvalidKey("a scalar is a number from 1 to n - 1")
+    if not _lib.secp256k1_ec_seckey_tweak_add(_context, result, summand):
+        raise InvalidKey("the result is zero")
+    return _bytes_of(result, 32)
 
 
 def tweak_pub(pub: bytes, t: bytes) -> bytes:
@@ -188,7 +261,7 @@ def tweak_pub(pub: bytes, t: bytes) -> bytes:
     _lib.secp256k1_xonly_pubkey_from_pubkey(_context, output, _ffi.NULL, combined)
     serialized = _new(_Bytes32)
     _lib.secp256k1_xonly_pubkey_serialize(_context, serialized, output)
-    return _unpack_bytes(serialized, 32)
+    return _bytes_of(serialized, 32)
 
 
 def tweak_secret(secret: bytes, t: bytes) -> bytes:
@@ -201,21 +274,26 @@ def tweak_secret(secret: bytes, t: bytes) -> bytes:
         raise InvalidKey("the tweak cannot be used")
     output = _new(_Bytes32)
     _lib.secp256k1_keypair_sec(_context, output, pair)
-    return _unpack_bytes(output, 32)
+    return _bytes_of(output, 32)
+
+
+def combine(*parsed: Parsed) -> Parsed | None:
+    """The sum of one or more points, or None when it is infinite."""
+    total = _new(_Pubkey)
+    return total if _lib.secp256k1_ec_pubkey_combine(_context, total, parsed, len(parsed)) else None
 
 
 def add_points(*points: bytes) -> bytes:
     """The 33-byte sum of one or more compressed points. Raises InvalidKey, also when the sum is infinite."""
-    keys = [_parse_point(each) for each in points]
-    total = _new(_Pubkey)
-    if not keys or not _lib.secp256k1_ec_pubkey_combine(_context, total, keys, len(keys)):
+    total = combine(*(parse(each) for each in points)) if points else None
+    if total is None:
         raise InvalidKey("the points add up to infinity")
-    return _serialize(total)
+    return serialize(total)
 
 
 def negate_point(point33: bytes) -> bytes:
     """The 33-byte -P. Raises InvalidKey."""
-    _parse_point(point33)
+    parse(point33)
     return bytes((point33[0] ^ 1,)) + point33[1:]
 
 
@@ -226,7 +304,7 @@ def schnorr_sign(secret: bytes, message32: bytes, aux32: bytes) -> bytes:
     signature = _new(_Bytes64)
     if not _lib.secp256k1_schnorrsig_sign32(_context, signature, message32, _keypair(secret), aux32):
         raise InvalidKey("a secret key is a number from 1 to n - 1")
-    return _unpack_bytes(signature, 64)
+    return _bytes_of(signature, 64)
 
 
 def schnorr_verify(pub: bytes, message32: bytes, sig64: bytes) -> bool:
