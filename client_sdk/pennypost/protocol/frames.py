@@ -1,0 +1,278 @@
+"""Frames of the relay protocol, read and written (NIP-01, NIP-42, and the stamp of the wire contract).
+
+    client ─ ["EVENT", event, stamp?, options?] · ["REQ", …] · ["CLOSE", …] · ["AUTH", event] ─▶ relay
+    client ◀─ EVENT · OK · EOSE · CLOSED · NOTICE · AUTH · CHANGE ─ relay
+
+Both sides use this one module, so what one writes the other reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import msgspec
+
+from pennypost.protocol.errors import InvalidEvent, InvalidFrame
+from pennypost.protocol.event import Event, is_hex64, parse_event
+from pennypost.protocol.filter import Filter, filter_json
+
+MAX_SUBSCRIPTION: Final = 64
+"""Characters of a subscription id (NIP-01, From client to relay)."""
+
+_MISFORMED: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+
+_elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_value: Final = msgspec.json.Decoder()
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Identified(msgspec.Struct, gc=False):
+    id: Any = None
+
+
+_identified: Final = msgspec.json.Decoder(_Identified)
+
+
+class EventFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["EVENT", event, token?, options?]`.
+
+    `event` is undecoded JSON for `parse_event`; `token` and `options` are whatever JSON values came, None without.
+    """
+
+    event: msgspec.Raw
+    token: object = None
+    options: object = None
+
+    @property
+    def id(self) -> str | None:
+        """The event's id where it is 64 lower-case hex digits, however malformed the rest; only then is there an OK."""
+        try:
+            found = _identified.decode(self.event).id
+        except _MISFORMED:
+            return None
+        return found if is_hex64(found) else None
+
+
+class ReqFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["REQ", subscription, filter, …]`: the filters are decoded JSON values for `parse_filter`, none checked."""
+
+    subscription: str
+    filters: tuple[object, ...]
+
+
+class CloseFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["CLOSE", subscription]`."""
+
+    subscription: str
+
+
+class AuthFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["AUTH", event]` (NIP-42): undecoded JSON for `parse_event`."""
+
+    event: msgspec.Raw
+
+    @property
+    def id(self) -> str | None:
+        """As of EventFrame."""
+        return EventFrame(self.event).id
+
+
+ClientFrame = EventFrame | ReqFrame | CloseFrame | AuthFrame
+
+
+def parse_client_frame(text: str | bytes) -> ClientFrame:
+    """Read one frame of a client (NIP-01, From client to relay). Raises InvalidFrame, whatever is sent.
+
+    The caller has bounded the length. Event and filters are left to `parse_event` and `parse_filter`, so that a
+    refusal can name the event id or the subscription.
+    """
+    elements = _split(text)
+    match _read(elements[0]), len(elements):
+        case "EVENT", 2:
+            return EventFrame(elements[1])
+        case "EVENT", 3 | 4:
+            return EventFrame(elements[1], *(_read(element) for element in elements[2:]))
+        case "REQ", count if count > 1:
+            return ReqFrame(_subscription(elements[1]), tuple(_read(element) for element in elements[2:]))
+        case "CLOSE", 2:
+            return CloseFrame(_subscription(elements[1]))
+        case "AUTH", 2:
+            return AuthFrame(elements[1])
+        case _:
+            raise InvalidFrame
+
+
+def _split(text: str | bytes) -> list[msgspec.Raw]:
+    try:
+        elements = _elements.decode(text)
+    except _MISFORMED:
+        raise InvalidFrame from None
+    if not elements:
+        raise InvalidFrame
+    return elements
+
+
+def _read(raw: msgspec.Raw) -> object:
+    try:
+        return _value.decode(raw)
+    except _MISFORMED:
+        raise InvalidFrame from None
+
+
+def _subscription(raw: msgspec.Raw) -> str:
+    found = _read(raw)
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_SUBSCRIPTION:
+        raise InvalidFrame("a subscription id is a string of 1 to 64 characters")
+    return found
+
+
+class EventMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["EVENT", subscription, event]`: well-formed, its id and signature not checked."""
+
+    subscription: str
+    event: Event
+
+
+class OkMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["OK", id, accepted, message]`."""
+
+    id: str
+    accepted: bool
+    message: str
+
+
+class EoseMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["EOSE", subscription]`: what was stored has been sent."""
+
+    subscription: str
+
+
+class ClosedMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["CLOSED", subscription, message]`."""
+
+    subscription: str
+    message: str
+
+
+class NoticeMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["NOTICE", message]`."""
+
+    message: str
+
+
+class AuthMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["AUTH", challenge]` (NIP-42)."""
+
+    challenge: str
+
+
+class ChangeMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["CHANGE", id, signatures]`: blind signatures for what was overpaid, decoded JSON objects, not checked."""
+
+    id: str
+    signatures: tuple[object, ...]
+
+
+RelayMessage = EventMessage | OkMessage | EoseMessage | ClosedMessage | NoticeMessage | AuthMessage | ChangeMessage
+
+
+def parse_relay_frame(text: str | bytes) -> RelayMessage:
+    """Read one frame of a relay (NIP-01, From relay to client).
+
+    Raises InvalidFrame, also for message types not known here, and InvalidEvent for a malformed event.
+    """
+    elements = _split(text)
+    label = _read(elements[0])
+    if label == "EVENT" and len(elements) == 3:
+        return EventMessage(_text(_read(elements[1])), parse_event(elements[2]))
+    match label, [_read(element) for element in elements[1:]]:
+        case "OK", [str(identifier), bool(accepted), *rest]:
+            # Some relays leave the message out, which NIP-01 forbids.
+            return OkMessage(identifier, accepted, _text(rest[0]) if rest else "")
+        case "EOSE", [str(subscription)]:
+            return EoseMessage(subscription)
+        case "CLOSED", [str(subscription), *rest]:
+            return ClosedMessage(subscription, _text(rest[0]) if rest else "")
+        case "NOTICE", [str(message)]:
+            return NoticeMessage(message)
+        case "AUTH", [str(challenge)]:
+            return AuthMessage(challenge)
+        case "CHANGE", [str(identifier), list(signatures)]:
+            return ChangeMessage(identifier, tuple(cast("list[object]", signatures)))
+        case _:
+            raise InvalidFrame("an unknown message")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidFrame
+    return value
+
+
+def _write(*elements: object) -> str:
+    try:
+        return _encode(elements).decode()
+    except UnicodeEncodeError:
+        raise InvalidFrame("lone surrogates have no UTF-8") from None
+
+
+def event_frame(event: Event, token: str | None = None, options: dict[str, Any] | None = None) -> str:
+    """`["EVENT", event]` with the stamp and, only beside a stamp, the options object where given."""
+    return _write("EVENT", event, *((token,) if token is not None else ()), *((options,) if token and options else ()))
+
+
+def req_frame(subscription: str, *filters: Filter) -> str:
+    """`["REQ", subscription, filter, …]`."""
+    return _write("REQ", subscription, *map(filter_json, filters))
+
+
+def close_frame(subscription: str) -> str:
+    """`["CLOSE", subscription]`."""
+    return _write("CLOSE", subscription)
+
+
+def auth_frame(event: Event) -> str:
+    """`["AUTH", event]` (NIP-42)."""
+    return _write("AUTH", event)
+
+
+def event_message(subscription: str, event_json: bytes) -> str:
+    """`["EVENT", subscription, event]` around the JSON of an event made once by `event.event_json`."""
+    return f'["EVENT",{_write(subscription)[1:-1]},{event_json.decode()}]'
+
+
+def ok_message(identifier: str, accepted: bool, message: str) -> str:
+    """`["OK", id, accepted, message]`, always four elements.
+
+    Raises InvalidEvent where the id is not 64 lower-case hex digits: without one there is a NOTICE and no OK.
+    """
+    if not is_hex64(identifier):
+        raise InvalidEvent("no id to answer to")
+    return _write("OK", identifier, accepted, message)
+
+
+def eose_message(subscription: str) -> str:
+    """`["EOSE", subscription]`."""
+    return _write("EOSE", subscription)
+
+
+def closed_message(subscription: str, message: str) -> str:
+    """`["CLOSED", subscription, message]`."""
+    return _write("CLOSED", subscription, message)
+
+
+def notice_message(message: str) -> str:
+    """`["NOTICE", message]`."""
+    return _write("NOTICE", message)
+
+
+def auth_message(challenge: str) -> str:
+    """`["AUTH", challenge]` (NIP-42)."""
+    return _write("AUTH", challenge)
+
+
+def change_message(identifier: str, signatures: list[dict[str, Any]]) -> str:
+    """`["CHANGE", id, signatures]`, sent before the OK."""
+    return _write("CHANGE", identifier, signatures)
+
+
