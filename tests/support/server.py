@@ -1,0 +1,154 @@
+"""A real server process: `pennypost up` on a free port, with files of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.support.ports import free_port
+
+READY_SECONDS = 60
+STOP_SECONDS = 30
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without any setting of ours and without proxies, and `more`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PENNYPOST_") and not name.lower().endswith("_proxy")
+    }
+    return kept | more
+
+
+class Server:
+    """One `pennypost up`. The port stays the same when it is started again.
+
+    `program` is the command before `up` (the `pennypost` script of this environment unless given), `arguments`
+    follow it, `settings` are environment variables without their `PENNYPOST_`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database_url: str = "",
+        settings: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        program: Sequence[str | Path] = (),
+        port: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.websocket_url = f"ws://127.0.0.1:{self.port}/"
+        self.log = folder / f"server-{self.port}.log"
+        self._command = [*(program or [Path(sys.executable).with_name("pennypost")]), "up", *arguments]
+        values = {"DATA_DIR": str(folder / "data"), "PORT": str(self.port), "PLAY_SETTLE_AFTER": "0"}
+        values |= {"DATABASE_URL": database_url} | dict(settings or {})
+        self._environment = clean_environment(
+            **{f"PENNYPOST_{name}": value for name, value in values.items() if value}, PYTHONUNBUFFERED="1"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        """The process id of `pennypost up` itself."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts it and waits until `/readyz` answers 200; raises RuntimeError with the end of its log."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Starts it without waiting."""
+        assert self._process is None, "already started"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Waits until `/readyz` answers 200; raises RuntimeError when the process ends or the time is over."""
+        assert self._process is not None
+        deadline = time.monotonic() + seconds
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            while time.monotonic() < deadline:
+                if self._process.poll() is not None:
+                    code, self._process = self._process.returncode, None
+                    raise RuntimeError(f"the server ended with {code}:\n{self.tail()}")
+                try:
+                    if client.get(f"{self.url}/readyz").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.02)
+        tail = self.tail()
+        self.end()
+        raise RuntimeError(f"the server was not ready after {seconds} s:\n{tail}")
+
+    def kill(self) -> None:
+        """kill -9 of `pennypost up` alone. Its children must end by themselves: RuntimeError if they do not."""
+        assert self._process is not None
+        children = psutil.Process(self.pid).children(recursive=True)
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(STOP_SECONDS)
+        self._process = None
+        _, alive = psutil.wait_procs(children, timeout=10)
+        for child in alive:
+            child.kill()
+        if alive:
+            raise RuntimeError(f"{len(alive)} child processes outlived a kill -9 of their parent")
+
+    def stop(self) -> int:
+        """SIGTERM, then waits: the exit code. RuntimeError when it does not end in time."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            code = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            tail = self.tail()
+            self.end()
+            raise RuntimeError(f"the server did not stop in {STOP_SECONDS} s:\n{tail}") from None
+        self._process = None
+        return code
+
+    def end(self) -> None:
+        """Whatever its state: nothing of it runs afterwards."""
+        if self._process is None:
+            return
+        family = [*psutil.Process(self.pid).children(recursive=True)] if psutil.pid_exists(self.pid) else []
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        for child in family:
+            if child.is_running():
+                child.kill()
+
+    def tail(self, characters: int = 4_000) -> str:
+        """The end of what it printed."""
+        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
