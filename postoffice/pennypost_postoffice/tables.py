@@ -6,7 +6,7 @@ every table that retention sweeps, so that each sweep is one indexed range.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, text
 
 metadata = MetaData()
 
@@ -52,11 +52,13 @@ tombstones = Table(
     "tombstones",
     metadata,
     Column("id", LargeBinary(32), primary_key=True),
+    Column("pubkey", LargeBinary(32), primary_key=True),
     Column("keep_until", BigInteger, nullable=False),
     Index("tombstones_keep_until", "keep_until"),
     sqlite_with_rowid=False,
 )
-"""Ids once deleted (NIP-09): they stay out until their own keep_until."""
+"""Ids once deleted (NIP-09), and by whose right: they stay out until keep_until. A deletion may arrive before its
+target, so anyone can name any id; only that of the event's own author (or a wrap's receiver) counts."""
 
 address_tombstones = Table(
     "address_tombstones",
@@ -76,7 +78,13 @@ feed = Table(
     Column("event_id", LargeBinary(32), nullable=False),
     Column("record", LargeBinary(40), nullable=True),
     Column("keep_until", BigInteger, nullable=False),
-    Index("feed_keep_until", "keep_until"),
+    Index("feed_event", "event_id"),
+    Index(
+        "feed_shown",
+        "seq",
+        sqlite_where=text("record IS NOT NULL"),
+        postgresql_where=text("record IS NOT NULL"),
+    ),
 )
 """One number for every stored event, in the order of commits; `record` only where the header feed shows it."""
 

@@ -132,7 +132,14 @@ def upgrade() -> None:
         sa.Column("keep_until", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
     )
-    op.create_index("feed_keep_until", "feed", ["keep_until"])
+    op.create_index("feed_event", "feed", ["event_id"])
+    op.create_index(
+        "feed_shown",
+        "feed",
+        ["seq"],
+        sqlite_where=sa.text("record IS NOT NULL"),
+        postgresql_where=sa.text("record IS NOT NULL"),
+    )
     op.create_table(
         "feed_head",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -150,8 +157,9 @@ def upgrade() -> None:
     op.create_table(
         "tombstones",
         sa.Column("id", sa.LargeBinary(32), nullable=False),
+        sa.Column("pubkey", sa.LargeBinary(32), nullable=False),
         sa.Column("keep_until", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
+        sa.PrimaryKeyConstraint("id", "pubkey"),
         sqlite_with_rowid=False,
     )
     op.create_index("tombstones_keep_until", "tombstones", ["keep_until"])
