@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, cast
 
 import msgspec
 
@@ -76,7 +76,7 @@ def parse_event(value: object) -> Event:
     if not isinstance(value, (msgspec.Raw, bytes, str)):
         if not isinstance(value, (dict, Event)):
             raise InvalidEvent("not an object")
-        value = _to_json(value)
+        value = _to_json(cast("dict[str, object] | Event", value))
     try:
         text = value.encode() if isinstance(value, str) else bytes(value)
         event = _decoder.decode(text)
@@ -91,7 +91,7 @@ def parse_event(value: object) -> Event:
     return event
 
 
-def _to_json(value: dict[Any, Any] | Event) -> bytes:
+def _to_json(value: dict[str, object] | Event) -> bytes:
     try:
         return _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
@@ -107,11 +107,7 @@ def _where(error: Exception) -> str:
 def _check_hex(event: Event) -> None:
     joined = event.id + event.pubkey + event.sig
     try:
-        if (
-            len(event.id) == len(event.pubkey) == 64
-            and len(event.sig) == 128
-            and bytes.fromhex(joined).hex() == joined
-        ):
+        if len(event.id) == len(event.pubkey) == 64 and len(event.sig) == 128 and bytes.fromhex(joined).hex() == joined:
             return
     except ValueError:
         pass
@@ -167,9 +163,7 @@ def verify_event(event: Event) -> None:
         raise InvalidSignature
 
 
-def sign_event(
-    secret: bytes, *, created_at: int, kind: int, tags: list[list[str]], content: str, aux: bytes
-) -> Event:
+def sign_event(secret: bytes, *, created_at: int, kind: int, tags: list[list[str]], content: str, aux: bytes) -> Event:
     """A signed event by the 32-byte secret key; `aux` is 32 bytes of fresh randomness (BIP-340).
 
     Raises InvalidKey, and InvalidEvent where the event would not be accepted by `parse_event`.

@@ -1,19 +1,22 @@
 """Filters of REQ: strict reading and the match against one event (NIP-01, From client to relay).
 
-    dict ──parse_filter──▶ Filter ──matches(event)──▶ bool      (`limit` plays no part in the match)
-                             └──filter_json──▶ dict for a REQ
+dict ──parse_filter──▶ Filter ──matches(event)──▶ bool      (`limit` plays no part in the match)
+                         └──filter_json──▶ dict for a REQ
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 import msgspec
 
 from pennypost.protocol.errors import InvalidFilter
 from pennypost.protocol.event import MAX_INTEGER, MAX_KIND, Event
+
+_T = TypeVar("_T")
 
 _HEX64: Final = re.compile(r"[0-9a-f]{64}")
 _TAG_KEY: Final = re.compile(r"#[A-Za-z]")
@@ -109,7 +112,7 @@ def _texts(name: str, value: object, most: int, length: int) -> tuple[str, ...]:
 
 
 def _is_text(item: str) -> bool:
-    return item.isascii() and "\0" not in item or not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in item)
+    return "\0" not in item and (item.isascii() or not any("\ud800" <= char <= "\udfff" for char in item))
 
 
 def _kinds(value: object, most: int) -> tuple[int, ...]:
@@ -124,7 +127,7 @@ def _is_integer(value: object) -> TypeGuard[int]:
 
 
 def _integer(name: str, value: object) -> int:
-    if not _is_integer(value) or not 0 <= value:
+    if not _is_integer(value) or value < 0:
         raise InvalidFilter(f"{name} is not a whole number")
     return min(value, MAX_INTEGER)
 
@@ -151,6 +154,32 @@ def matches(wanted: Filter, event: Event) -> bool:
         else:
             return False
     return True
+
+
+def compile_filter(wanted: Filter) -> Callable[[Event], bool]:
+    """A function that answers as `matches(wanted, event)` does, in a time that does not grow with its lists."""
+    kinds, authors, ids = _set(wanted.kinds), _set(wanted.authors), _set(wanted.ids)
+    since = 0 if wanted.since is None else wanted.since
+    until = MAX_INTEGER if wanted.until is None else wanted.until
+    tags = [(letter, frozenset(values)) for letter, values in wanted.tags.items()]
+
+    def meets(event: Event) -> bool:
+        return (
+            (kinds is None or event.kind in kinds)
+            and since <= event.created_at <= until
+            and (authors is None or event.pubkey in authors)
+            and (ids is None or event.id in ids)
+            and all(
+                any(tag[0] == letter and len(tag) > 1 and tag[1] in values for tag in event.tags)
+                for letter, values in tags
+            )
+        )
+
+    return meets
+
+
+def _set(values: tuple[_T, ...] | None) -> frozenset[_T] | None:
+    return None if values is None else frozenset(values)
 
 
 def filter_json(wanted: Filter) -> dict[str, object]:

@@ -197,7 +197,7 @@ def parse_relay_frame(text: str | bytes) -> RelayMessage:
             return NoticeMessage(message)
         case "AUTH", [str(challenge)]:
             return AuthMessage(challenge)
-        case "CHANGE", [str(identifier), list(signatures)]:
+        case "CHANGE", [str(identifier), list() as signatures]:
             return ChangeMessage(identifier, tuple(cast("list[object]", signatures)))
         case _:
             raise InvalidFrame("an unknown message")
@@ -217,8 +217,10 @@ def _write(*elements: object) -> str:
 
 
 def event_frame(event: Event, token: str | None = None, options: dict[str, Any] | None = None) -> str:
-    """`["EVENT", event]` with the stamp and, only beside a stamp, the options object where given."""
-    return _write("EVENT", event, *((token,) if token is not None else ()), *((options,) if token and options else ()))
+    """`["EVENT", event, token, options]`, no longer than what is given; the token is null where only options are."""
+    if options:
+        return _write("EVENT", event, token, options)
+    return _write("EVENT", event) if token is None else _write("EVENT", event, token)
 
 
 def req_frame(subscription: str, *filters: Filter) -> str:
@@ -274,5 +276,3 @@ def auth_message(challenge: str) -> str:
 def change_message(identifier: str, signatures: list[dict[str, Any]]) -> str:
     """`["CHANGE", id, signatures]`, sent before the OK."""
     return _write("CHANGE", identifier, signatures)
-
-
