@@ -536,6 +536,34 @@ class ServerExtraMissing(ClientError):
     remedy = "Install it: pip install 'pennypost[server]'."
 
 
+class PriceTooHigh(ClientError):
+    """The office asks more stamps than the limit you set."""
+
+    code, status = "price", 402
+    remedy = "Nothing was sent. Raise the limit (--max-stamps), or choose another office."
+
+
+class OtherMint(ClientError):
+    """This token is of a mint that this wallet does not use."""
+
+    code = "other-mint"
+    remedy = "Nothing was sent anywhere. If you trust that mint, name it with --mint."
+
+
+class KeyExists(ClientError):
+    """There is already an identity in this home."""
+
+    code = "key-exists"
+    remedy = "Use it (pennypost keys show), or choose another --home."
+
+
+class HomeUnusable(ClientError):
+    """The home directory cannot be used."""
+
+    code = "home"
+    remedy = "Choose a directory that you may write to with --home or PENNYPOST_HOME."
+
+
 def _tree(root: type[PennypostError]) -> list[type[PennypostError]]:
     return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
 

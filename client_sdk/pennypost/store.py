@@ -1,0 +1,145 @@
+"""The state of a home in one SQLite file: what was promised, paid, reserved, sent and seen.
+
+    await store.run(work, *args)      one transaction (WAL, full sync) on the store's own thread
+
+`work(connection, *args)` is a plain function; the functions named `*_on(connection, …)` in ledger.py, outbox.py and
+inbox.py are made for it. When `run` returns, what it wrote survives a power cut; when it raises, nothing was written.
+Several processes may share a home: the write lock of SQLite keeps two of them from reserving the same stamp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from pennypost.protocol.errors import HomeUnusable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY = 30.0
+"""Seconds to wait for another process that is writing."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE keysets (
+        id TEXT PRIMARY KEY, mint TEXT NOT NULL, unit TEXT NOT NULL, active INTEGER NOT NULL, fee INTEGER NOT NULL,
+        final_expiry INTEGER, keys BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE counters (keyset TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT;
+    CREATE TABLE purchases (
+        mint TEXT NOT NULL, quote TEXT NOT NULL, amount INTEGER NOT NULL, request TEXT NOT NULL, key BLOB NOT NULL,
+        state TEXT NOT NULL, expiry INTEGER NOT NULL, created_at INTEGER NOT NULL, PRIMARY KEY (mint, quote)
+    ) STRICT;
+    CREATE TABLE operations (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, mint TEXT NOT NULL, quote TEXT, created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE outputs (
+        b BLOB PRIMARY KEY, operation TEXT NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL, keyset TEXT NOT NULL, amount INTEGER NOT NULL, secret TEXT NOT NULL, r BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX outputs_operation ON outputs (operation, position);
+    CREATE TABLE proofs (
+        secret TEXT PRIMARY KEY, mint TEXT NOT NULL, keyset TEXT NOT NULL, amount INTEGER NOT NULL, c TEXT NOT NULL,
+        state TEXT NOT NULL, holder TEXT
+    ) STRICT;
+    CREATE INDEX proofs_state ON proofs (mint, state, amount);
+    CREATE INDEX proofs_holder ON proofs (holder) WHERE holder IS NOT NULL;
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, mint TEXT NOT NULL, token TEXT NOT NULL, amount INTEGER NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE outbox (
+        event_id TEXT PRIMARY KEY, office TEXT NOT NULL, mint TEXT NOT NULL, event BLOB, token TEXT,
+        sat INTEGER NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL, keep_until INTEGER NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX outbox_state ON outbox (state, created_at);
+    CREATE TABLE feeds (office TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
+    CREATE TABLE seen (event_id TEXT PRIMARY KEY, keep_until INTEGER NOT NULL) STRICT;
+    """,
+)
+"""Each entry brings a file from one `user_version` to the next; never edit one that was released."""
+
+
+class Store:
+    """One open state file. Close it: its thread and its write-ahead log end with it."""
+
+    def __init__(self, path: Path | None) -> None:
+        """`path=None` keeps everything in memory. Nothing is opened before the first `run`."""
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "pennypost-store")
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+
+    async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work(connection, …)` returns, once its one transaction is durable. Raises HomeUnusable."""
+        loop = asyncio.get_running_loop()
+        # Shielded: a caller that is cancelled must not leave it unknown whether the commit happened.
+        return await asyncio.shield(
+            loop.run_in_executor(self._thread, lambda: self._transaction(lambda c: work(c, *args, **kwargs)))
+        )
+
+    async def close(self) -> None:
+        """Finish what is being written and close the file; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+            self._thread.shutdown(wait=False)
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection = self._connection or self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+        except sqlite3.OperationalError:
+            raise HomeUnusable("its database is locked, full or read-only") from None
+
+    def _open(self) -> sqlite3.Connection:
+        target = ":memory:" if self._path is None else str(self._path)
+        try:
+            connection = sqlite3.connect(target, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error:
+            raise HomeUnusable("its database cannot be opened") from None
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            _migrate(connection)
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise HomeUnusable("its database cannot be opened") from None
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        connection.execute("ROLLBACK")
+        raise HomeUnusable("a newer pennypost made its database")
+    for step in MIGRATIONS[version:]:
+        for statement in step.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+    connection.execute("COMMIT")
