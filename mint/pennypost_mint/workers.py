@@ -178,7 +178,7 @@ class Workers:
                 self._waiting.appendleft(call)
                 self._waiting_items += len(call.items)
         if not self._stopping:
-            logger.warning("a crypto process ended and is started again", extra={"in_hand": len(in_hand)})
+            logger.warning("a crypto process ended with %d calls in hand and is started again", len(in_hand))
             task = asyncio.get_running_loop().create_task(self._restart(worker))
             self._restarts.add(task)
             task.add_done_callback(self._restarts.discard)
@@ -211,8 +211,7 @@ class _Worker(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-c", _COMMAND.format(fd=theirs.fileno())]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])  # noqa: S603
+            self.process = _spawn(theirs.fileno())
         ours.setblocking(False)
         self._buffer.clear()
         self._started = loop.create_future()
@@ -248,7 +247,7 @@ class _Worker(asyncio.Protocol):
             (length,) = _LENGTH.unpack_from(buffer)
             if len(buffer) < 4 + length:
                 return
-            message = pickle.loads(memoryview(buffer)[4 : 4 + length])  # noqa: S301  (our own child)
+            message = pickle.loads(memoryview(buffer)[4 : 4 + length])
             del buffer[: 4 + length]
             self._answered(message)
 
@@ -277,7 +276,7 @@ class _Worker(asyncio.Protocol):
         self.pool._feed()
         for call, (results, failure) in zip(batch, message, strict=True):
             if failure is not None:
-                logger.error("a crypto job failed", extra={"where": failure})
+                logger.error("a crypto job failed: %s", failure)
                 self.pool._fail(call, WorkerFailed())
             elif not call.answer.done():
                 call.answer.set_result(results)
@@ -293,6 +292,11 @@ class _Worker(asyncio.Protocol):
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+
+def _spawn(fd: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-c", _COMMAND.format(fd=fd)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[fd])
 
 
 def _write(transport: asyncio.Transport, message: object) -> None:
@@ -319,7 +323,7 @@ def serve(fd: int) -> None:
 def _work(job: Job, state: Any, items: list[Any]) -> tuple[list[Any] | None, str | None]:
     try:
         results = job(state, items)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - told to the parent, which logs and answers it
         # Names and lines only: an exception's text could hold a key or a secret.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"{type(error).__name__} in {frame.name}, line {frame.lineno}"
@@ -331,7 +335,7 @@ def _receive(incoming: Any) -> Any:
     if len(head) < 4:
         return None
     body = incoming.read(_LENGTH.unpack(head)[0])
-    return pickle.loads(body)  # noqa: S301  (our own parent)
+    return pickle.loads(body)
 
 
 def _send(connection: socket.socket, message: object) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -44,6 +44,12 @@ def nap(state: int, items: list[Any]) -> list[Any]:
     for seconds in items:
         time.sleep(seconds)
     return items
+
+
+async def until(condition: Callable[[], bool], pause: float = 0.01) -> None:
+    async with asyncio.timeout(30):
+        for _ in iter(condition, True):
+            await asyncio.sleep(pause)
 
 
 JOBS = {"double": double, "who": who, "fail": fail, "die": die, "die_when_told": die_when_told, "nap": nap}
@@ -84,8 +90,7 @@ async def test_a_killed_process_is_replaced_and_its_work_done_again(workers: Wor
         workers.run("die_when_told", [str(switch)]), *(workers.run("double", [n]) for n in range(100))
     )
     assert answers == [["alive"], *([2 * n] for n in range(100))]
-    while len(workers.pids) < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(workers.pids) == 2)
     assert len(set(workers.pids) - before) == 1
 
 
@@ -94,8 +99,7 @@ async def test_killed_from_outside_while_idle(workers: Workers) -> None:
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     assert await workers.run("double", [21]) == [42]
-    while len(workers.pids) < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(workers.pids) == 2)
     assert not before & set(workers.pids)
 
 
@@ -121,9 +125,8 @@ async def test_the_queue_is_bounded() -> None:
     await pool.start()
     try:
         first = asyncio.ensure_future(pool.run("nap", [0.2]))
-        while pool.waiting or first.done():
-            await asyncio.sleep(0)
         await asyncio.sleep(0)
+        await until(lambda: pool.waiting == 0, 0)
         rest = [asyncio.ensure_future(pool.run("double", [n])) for n in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
