@@ -113,11 +113,15 @@ class Postgres:
         return self._process.pid
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> None:
-        """Ends it: SIGINT breaks connections and stops in order, SIGQUIT is a crash that the next start recovers."""
+        """Ends it in order: connections are closed and transactions under way rolled back."""
         if self._process is not None:
             self._process.send_signal(sign)
             self._process.wait(START_SECONDS)
             self._process = None
+
+    def crash(self) -> None:
+        """Ends it as a power cut would: what is not in its log on disk is gone, the next start recovers."""
+        self.stop(signal.SIGQUIT)
 
     def remove(self) -> None:
         """Ends it and deletes its files."""

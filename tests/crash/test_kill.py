@@ -1,0 +1,210 @@
+"""kill -9 while twenty clients post and two swap: all or nothing, and every promise kept.
+
+Each round kills the server at a moment drawn by chance, starts it again on the same data and asks it about
+everything that was under way. CRASH_ROUNDS sets the rounds, CRASH_SEED repeats a run's moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from pennypost.protocol.event import Event
+from tests.support.books import read_books
+from tests.support.relay import Answer, Relay, feed, letter, stored
+from tests.support.server import Server
+from tests.support.stamps import MintClient, Output, Stamp, output
+
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "20"))
+SEED = int(os.environ.get("CRASH_SEED", str(random.randrange(1 << 32))))
+CLIENTS = 20
+SWAPPERS = 2
+LETTERS = 40
+"""Most letters of one client in a round."""
+
+
+@dataclass
+class Posted:
+    """One letter and its stamp; `answer` is None when the server was killed first."""
+
+    event: Event
+    stamp: Stamp
+    answer: Answer | None = None
+
+
+@dataclass
+class Swapped:
+    """One swap 1→1; `answer` is None when the server was killed first."""
+
+    stamp: Stamp
+    made: Output
+    answer: Stamp | None = None
+
+
+@dataclass
+class Round:
+    """What was tried before the kill; `enough` is set when it is time for it."""
+
+    kill_after: int
+    posted: list[Posted] = field(default_factory=list)
+    swapped: list[Swapped] = field(default_factory=list)
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: int = 0
+
+    def answered(self) -> None:
+        """Counts an answer of any kind."""
+        self.answers += 1
+        if self.answers >= self.kill_after:
+            self.enough.set()
+
+
+async def _post(server: Server, this: Round, letters: list[tuple[Event, Stamp]]) -> None:
+    try:
+        async with Relay(server.websocket_url) as relay:
+            for event, stamp in letters:
+                posted = Posted(event, stamp)
+                this.posted.append(posted)
+                posted.answer = await relay.post(event, stamp.token)
+                this.answered()
+    except (OSError, EOFError):
+        return
+
+
+async def _swap(server: Server, this: Round, stamp: Stamp) -> None:
+    async with MintClient(server.url) as mint:
+        await mint.keyset()
+        try:
+            while True:
+                swapped = Swapped(stamp, output())
+                this.swapped.append(swapped)
+                (stamp,) = await mint.swap([stamp], [swapped.made])
+                swapped.answer = stamp
+                this.answered()
+        except httpx.TransportError:
+            return
+
+
+async def _kill_under_load(server: Server, chance: random.Random, stamps: list[Stamp]) -> Round:
+    """Twenty clients post and two swap until the server dies under them."""
+    swapping, posting = stamps[:SWAPPERS], stamps[SWAPPERS:]
+    letters = [(letter(), stamp) for stamp in posting]
+    this = Round(kill_after=chance.randrange(1, len(letters) * 9 // 10))
+    tasks = [asyncio.create_task(_post(server, this, letters[start::CLIENTS])) for start in range(CLIENTS)]
+    tasks += [asyncio.create_task(_swap(server, this, stamp)) for stamp in swapping]
+    await asyncio.wait_for(this.enough.wait(), 60)
+    await asyncio.sleep(chance.random() * 0.01)
+    await asyncio.to_thread(server.kill)
+    await asyncio.gather(*tasks)
+    return this
+
+
+async def _check_letters(server: Server, mint: MintClient, posted: list[Posted]) -> None:
+    there = await stored(server.websocket_url, [one.event.id for one in posted])
+    states = await mint.states([one.stamp for one in posted])
+    for one, state in zip(posted, states, strict=True):
+        if one.answer is not None:
+            assert one.answer.accepted, one.answer
+            assert one.event.id in there, "an event with OK:true is gone"
+        assert (one.event.id in there) == (state == "SPENT"), f"stored: {one.event.id in there}, stamp {state}"
+
+    async def again(mine: list[Posted]) -> None:
+        async with Relay(server.websocket_url) as relay:
+            for one in mine:
+                answer = await relay.post(one.event, one.stamp.token)
+                assert answer.accepted, answer
+                assert answer.duplicate == (one.event.id in there), answer
+
+    await asyncio.gather(*(again(posted[start::CLIENTS]) for start in range(CLIENTS)))
+
+
+async def _check_swaps(mint: MintClient, swapped: list[Swapped]) -> list[Stamp]:
+    """The same request again gets the same answer, whether or not it was answered before the kill."""
+    left: list[Stamp] = []
+    states = await mint.states([one.stamp for one in swapped])
+    for one, state in zip(swapped, states, strict=True):
+        signed = await mint.restore([one.made])
+        assert (state == "SPENT") == bool(signed), "a swap was done by half"
+        if one.answer is not None:
+            assert signed == [one.answer]
+        else:
+            repeated = await mint.swap([one.stamp], [one.made])
+            assert not signed or repeated == signed
+            left += repeated
+    return left
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + ROUNDS * 30)
+async def test_a_killed_server_kept_every_promise(
+    database_url: str, serve: Callable[..., Server], record_property: Callable[[str, object], None]
+) -> None:
+    record_property("seed", SEED)
+    chance = random.Random(SEED)
+    server = serve(database_url=database_url)
+    seen: list[str] = []
+    last = swaps = bought = 0
+    async with MintClient(server.url) as mint:
+        for number in range(ROUNDS):
+            stamps = await mint.buy(CLIENTS * LETTERS + SWAPPERS)
+            this = await _kill_under_load(server, chance, stamps)
+            await asyncio.to_thread(server.start)
+            where = f"round {number}, CRASH_SEED={SEED}"
+            assert this.posted, where
+            await _check_letters(server, mint, this.posted)
+            await _check_swaps(mint, this.swapped)
+
+            seen += [one.event.id for one in this.posted]
+            swaps += len(this.swapped)
+            bought += len(stamps)
+            books = await read_books(server, database_url)
+            assert books.events == set(seen), where
+            assert {one.stamp.y for one in this.posted} <= books.ys, where
+            assert (books.issued, books.spent) == (bought + swaps, len(seen) + swaps), where
+            async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+                new = await feed(http, last)
+            assert [header.seq for header in new] == sorted({header.seq for header in new}), where
+            assert sorted(header.pubkey.hex() for header in new) == sorted(one.event.pubkey for one in this.posted)
+            last = new[-1].seq
+            assert books.feed == tuple(range(books.feed[0], books.feed[0] + len(seen))), where
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + ROUNDS * 30)
+async def test_a_killed_mint_kept_every_purchase(database_url: str, serve: Callable[..., Server]) -> None:
+    """Killed between payment, signature and answer: the same request again brings the stamps, once."""
+    chance = random.Random(SEED)
+    server = serve(database_url=database_url)
+    amount = 8
+    async with MintClient(server.url) as mint:
+        keyset = await mint.keyset()
+        bought = 0
+        for _ in range(max(ROUNDS // 4, 3)):
+            quotes = [await mint.post("/v1/mint/quote/bolt11", {"amount": amount, "unit": "sat"}) for _ in range(20)]
+            requests = [(quote["quote"], [output() for _ in range(amount)]) for quote in quotes]
+            bodies = [
+                {"quote": quote, "outputs": [made.message(keyset) for made in outputs]} for quote, outputs in requests
+            ]
+
+            async def mint_it(body: dict[str, object]) -> object:
+                try:
+                    return (await mint.post("/v1/mint/bolt11", body))["signatures"]
+                except httpx.TransportError:
+                    return None
+
+            tasks = [asyncio.create_task(mint_it(body)) for body in bodies]
+            await asyncio.sleep(chance.random() * 0.05)
+            await asyncio.to_thread(server.kill)
+            before = await asyncio.gather(*tasks)
+            await asyncio.to_thread(server.start)
+            for body, first in zip(bodies, before, strict=True):
+                answer = (await mint.post("/v1/mint/bolt11", body))["signatures"]
+                assert first in (None, answer)
+                bought += amount
+            books = await read_books(server, database_url)
+            assert (books.issued, books.spent) == (bought, 0)
