@@ -5,6 +5,8 @@ upgrade(address) ▶ one connection, one lock ▶ versions/NNNN_*.py in order �
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +22,8 @@ from pennypost.protocol.errors import DatabaseUnavailable
 from pennypost_mint.runtime.database import postgresql_engine, sqlite_engine
 
 T = TypeVar("T")
+
+_one = threading.Lock()
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -42,27 +46,37 @@ def _current_on(connection: Connection) -> str | None:
 async def upgrade(address: str) -> str:
     """Brings the database at SQLAlchemy `address` to the newest schema; returns its revision.
 
-    Safe to run from several processes at once, and again.
+    Safe to run from several processes at once, and again. Raises DatabaseUnavailable.
     """
-    return await _run(address, _upgrade_on)
+    return await asyncio.to_thread(_run, address, _upgrade_on)
 
 
 async def current(address: str) -> str | None:
-    """The revision the database is at; None for an empty one."""
-    return await _run(address, _current_on)
+    """The revision the database is at; None for an empty one. Raises DatabaseUnavailable."""
+    return await asyncio.to_thread(_run, address, _current_on)
 
 
-async def _run(address: str, work: Callable[[Connection], T]) -> T:
-    if address.startswith("sqlite"):
-        Path(make_url(address).database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = sqlite_engine(address)
-        with engine.begin() as connection:
-            return work(connection)
-    shared = postgresql_engine(address)
+def _run(address: str, work: Callable[[Connection], T]) -> T:
+    # Alembic keeps its context in module globals: one at a time in a process
+    with _one:
+        try:
+            if address.startswith("sqlite"):
+                return _run_sqlite(address, work)
+            return asyncio.run(_run_postgresql(address, work))
+        except (OSError, TimeoutError, DBAPIError) as error:
+            raise DatabaseUnavailable from error
+
+
+def _run_sqlite(address: str, work: Callable[[Connection], T]) -> T:
+    Path(make_url(address).database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with sqlite_engine(address).begin() as connection:
+        return work(connection)
+
+
+async def _run_postgresql(address: str, work: Callable[[Connection], T]) -> T:
+    engine = postgresql_engine(address)
     try:
-        async with shared.begin() as connection:
+        async with engine.begin() as connection:
             return await connection.run_sync(work)
-    except (OSError, TimeoutError, DBAPIError) as error:
-        raise DatabaseUnavailable from error
     finally:
-        await shared.dispose()
+        await engine.dispose()

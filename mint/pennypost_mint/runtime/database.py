@@ -188,7 +188,8 @@ class SQLiteDatabase:
 
     def _write_forever(self) -> None:
         connection: Connection | None = None
-        while True:
+        last = False
+        while not last:
             job = self._jobs.get()
             if job is None:
                 break
@@ -198,15 +199,13 @@ class SQLiteDatabase:
                     connection = self._engine.connect()
                 self._commit(connection, group)
             except (SQLAlchemyError, sqlite3.Error) as error:
-                failure = _failure(error) if isinstance(error, DRIVER_ERRORS) else DatabaseUnavailable()
                 for waiting in group:
-                    waiting.fail(failure)
-                if connection is not None:
-                    connection.invalidate()
-                    connection.close()
-                    connection = None
-            if last:
-                break
+                    waiting.fail(_failure(error))
+            # after a failure a fresh connection: a repaired disk or a replaced file is noticed
+            if connection is not None and any(isinstance(job.error, DatabaseUnavailable) for job in group):
+                connection.invalidate()
+                connection.close()
+                connection = None
         if connection is not None:
             connection.close()
 
@@ -273,8 +272,8 @@ class _Job:
             self.done.set_result(self.result)
 
     def fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error if self.error is None else self.error)
+        self.error = self.error or error
+        self.finish()
 
 
 class PostgreSQLDatabase:
@@ -334,7 +333,10 @@ def _sqlstate(error: DBAPIError) -> str:
 def sqlite_engine(address: str) -> Engine:
     """A SQLite engine whose every transaction is opened by us: IMMEDIATE in the writer thread, deferred elsewhere."""
     engine = create_engine(
-        address, poolclass=NullPool, connect_args={"check_same_thread": False, "isolation_level": None}
+        address,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "isolation_level": None},
     )
 
     @event.listens_for(engine, "connect")
@@ -362,6 +364,7 @@ def postgresql_engine(address: str) -> AsyncEngine:
     """An asyncpg engine with time limits on connecting and on every statement."""
     return create_async_engine(
         address,
+        hide_parameters=True,
         pool_size=8,
         max_overflow=8,
         pool_timeout=10,

@@ -1,0 +1,163 @@
+"""One origin: the mint's routes, the post office's routes and its WebSocket, opened in order, closed in reverse.
+
+    settings ▶ schema ▶ database ▶ keyring ▶ crypto workers ▶ mint ▶ post office ▶ ASGI
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy import Connection, text
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from pennypost.protocol.errors import InvalidInput, NotFound, PennypostError, ServerError
+from pennypost_migrations import upgrade
+from pennypost_mint.api import MINT_JOBS, Keyring, Mint, Workers, mint_router
+from pennypost_mint.runtime.database import Database, database_url, open_database
+from pennypost_mint.runtime.logs import logger
+from pennypost_mint.runtime.metrics import Metrics
+from pennypost_mint.runtime.settings import Settings
+from pennypost_postoffice.office import Office
+from pennypost_postoffice.routes import office_router
+from pennypost_postoffice.verify import OFFICE_JOBS
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+CLOSE_NOT_HERE = 4404
+"""WebSocket close code for a path that serves none."""
+
+log = logger("app")
+
+
+class Service:
+    """Everything one process serves."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._stack = AsyncExitStack()
+        self._http: FastAPI | None = None
+        self._websocket: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
+
+    @classmethod
+    async def open(cls, settings: Settings, *, in_process: bool = False) -> Service:
+        """Migrates, opens and starts everything; `in_process` keeps the cryptography in this process.
+
+        Raises ConfigurationError, SeedMismatch or DatabaseUnavailable; what was opened is closed again.
+        """
+        service = cls(settings, Metrics())
+        try:
+            await service._open(in_process)
+        except BaseException:
+            await service.close()
+            raise
+        return service
+
+    async def _open(self, in_process: bool) -> None:
+        settings, metrics, stack = self.settings, self.metrics, self._stack
+        await upgrade(database_url(settings.database_url, settings.data_dir))
+        database = open_database(settings.database_url, settings.data_dir)
+        stack.push_async_callback(database.close)
+        keyring = await Keyring.open(database, settings)
+        workers = Workers(
+            MINT_JOBS | OFFICE_JOBS, keyring.secrets(), processes=0 if in_process else crypto_processes(settings)
+        )
+        stack.push_async_callback(workers.stop)
+        await workers.start()
+        self._http = _application(settings, metrics, database)
+        if settings.role != "postoffice":
+            mint = await Mint.open(database, settings, keyring, workers, metrics)
+            stack.push_async_callback(mint.close)
+            await mint.start()
+            self._http.include_router(mint_router(mint))
+        if settings.role != "mint":
+            office = await Office.open(database, settings, keyring, workers, metrics)
+            stack.push_async_callback(office.close)
+            await office.start()
+            self._http.include_router(office_router(office))
+            self._websocket = office.websocket
+
+    async def close(self) -> None:
+        """Answers what is in flight, then closes everything in reverse order."""
+        await self._stack.aclose()
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI 3 application."""
+        if scope["type"] == "websocket":
+            if self._websocket is not None and scope["path"] == "/":
+                await self._websocket(scope, receive, send)
+                return
+            await receive()
+            await send({"type": "websocket.close", "code": CLOSE_NOT_HERE})
+            return
+        assert self._http is not None, "the service is not open"
+        await self._http(scope, receive, send)
+
+
+def crypto_processes(settings: Settings) -> int:
+    """Processes that check signatures: as set, else one for each core but one."""
+    import os
+
+    return settings.workers or max(1, (os.cpu_count() or 2) - 1)
+
+
+def _application(settings: Settings, metrics: Metrics, database: Database) -> FastAPI:
+    app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.add_middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"], expose_headers=["X-Cashu"]
+    )
+
+    @app.exception_handler(PennypostError)
+    async def refused(_request: Request, error: PennypostError) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, _error: RequestValidationError) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return error_response(InvalidInput())
+
+    @app.exception_handler(HTTPException)
+    async def absent(_request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
+        found = NotFound() if error.status_code in (404, 405) else InvalidInput()
+        return error_response(found, status=error.status_code)
+
+    @app.exception_handler(Exception)
+    async def broken(_request: Request, error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
+        log.error("a request failed", kind=type(error).__name__)
+        return error_response(ServerError())
+
+    @app.get("/healthz", summary="The process is alive")
+    async def healthz() -> dict[str, bool]:  # pyright: ignore[reportUnusedFunction]
+        return {"ok": True}
+
+    @app.get("/readyz", summary="The database answers")
+    async def readyz() -> dict[str, bool]:  # pyright: ignore[reportUnusedFunction]
+        await database.read(_alive)
+        return {"ok": True}
+
+    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def metrics_text() -> Response:  # pyright: ignore[reportUnusedFunction]
+        metrics.database_waiting.set(database.waiting)
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return app
+
+
+def error_response(error: PennypostError, status: int | None = None) -> Response:
+    """`{"detail", "code"}` as NUT-00 has it; a temporary failure says when to come back."""
+    import msgspec
+
+    body = msgspec.json.encode({"detail": f"{error}. {error.remedy} [{error.code}]", "code": error.cashu})
+    headers = {"Retry-After": "5"} if error.status == 503 else None
+    return Response(body, status_code=status or error.status, media_type="application/json", headers=headers)
+
+
+def _alive(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))

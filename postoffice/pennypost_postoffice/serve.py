@@ -1,0 +1,133 @@
+"""Runs mint and post office in one process behind uvicorn, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import sys
+
+import uvicorn
+
+from pennypost.protocol.errors import ConfigurationError
+from pennypost_mint.runtime.limits import MAX_FRAME
+from pennypost_mint.runtime.logs import configure_logs
+from pennypost_mint.runtime.settings import Settings
+from pennypost_postoffice.app import Service
+
+GRACE = 20
+"""Seconds that requests and events in flight have to be answered when the process is told to stop."""
+
+BACKLOG = 2048
+
+
+def serve(settings: Settings, *, as_json: bool = False) -> None:
+    """Serves until SIGINT or SIGTERM; raises ConfigurationError where a start makes no sense."""
+    refuse_public_play_money(settings)
+    configure_logs(settings.log)
+    uvloop = _uvloop()
+    with asyncio.Runner(loop_factory=uvloop) as runner:
+        runner.run(_serve(settings, as_json))
+
+
+def refuse_public_play_money(settings: Settings) -> None:
+    """Raises ConfigurationError when play money would be sold on an address that others can reach."""
+    if settings.lightning == "play" and settings.role != "postoffice" and not settings.play_public:
+        if not _is_loopback(settings.host):
+            raise ConfigurationError(
+                "play money on an address that others can reach needs PENNYPOST_PLAY_PUBLIC=true, "
+                "or choose PENNYPOST_LIGHTNING=lnd"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _uvloop():  # type: ignore[no-untyped-def]
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, as_json: bool) -> None:
+    listener = _listen(settings.host, settings.port)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    service = await Service.open(settings)
+    try:
+        server = uvicorn.Server(uvicorn_config(service, settings))
+        announced = asyncio.create_task(_announce_when_started(server, settings, as_json))
+        await server.serve(sockets=[listener])
+        announced.cancel()
+    finally:
+        await service.close()
+
+
+def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
+    """One place for everything we ask of uvicorn: bounded frames, no compression, no log of addresses."""
+    return uvicorn.Config(
+        service.asgi,
+        host=settings.host,
+        port=settings.port,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME,
+        ws_per_message_deflate=False,
+        ws_ping_interval=30.0,
+        ws_ping_timeout=60.0,
+        access_log=False,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE,
+        backlog=BACKLOG,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+
+
+async def _announce_when_started(server: uvicorn.Server, settings: Settings, as_json: bool) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    if as_json:
+        print(json.dumps({"url": settings.url, "role": settings.role, "lightning": settings.lightning}), flush=True)
+    else:
+        print(welcome(settings), flush=True)
+
+
+def welcome(settings: Settings) -> str:
+    """What a newcomer does next."""
+    lines = [f"pennypost serves {_served(settings)} at {settings.url}"]
+    if settings.lightning == "play" and settings.role != "postoffice":
+        lines.append("PLAY MONEY: invoices are not real and settle by themselves. Stamps are worth nothing.")
+    office = "" if settings.url == "http://127.0.0.1:3338" else f" --office {settings.url}"
+    lines += [
+        "",
+        "In a second terminal:",
+        f"  .venv/bin/pennypost keys new --home bob{office}",
+        f"  .venv/bin/pennypost wallet buy 10 --home alice{office}",
+        f'  .venv/bin/pennypost send <bob\'s npub> "hello Bob" --home alice{office}',
+        f"  .venv/bin/pennypost inbox --home bob{office}",
+        "",
+        "Stop with Ctrl-C. Settings: pennypost settings. Health: /healthz, /readyz, /metrics.",
+    ]
+    return "\n".join(lines)
+
+
+def _served(settings: Settings) -> str:
+    return {"all": "mint and post office", "mint": "the mint", "postoffice": "the post office"}[settings.role]
