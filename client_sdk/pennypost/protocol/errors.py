@@ -110,6 +110,13 @@ class InvalidPayload(InvalidInput):
     remedy = "It was not written for this key, or it was damaged; ask the sender to send it again."
 
 
+class LetterTooLarge(InvalidInput):
+    """The letter is longer than 16 KiB."""
+
+    code, status = "letter-too-large", 413
+    remedy = "Shorten it, or send a link to the rest; no stamp was used."
+
+
 class StampError(PennypostError):
     """Invalid stamp."""
 

@@ -197,7 +197,7 @@ def parse_relay_frame(text: str | bytes) -> RelayMessage:
             return NoticeMessage(message)
         case "AUTH", [str(challenge)]:
             return AuthMessage(challenge)
-        case "CHANGE", [str(identifier), list() as signatures]:
+        case "CHANGE", [str(identifier), signatures] if isinstance(signatures, list):
             return ChangeMessage(identifier, tuple(cast("list[object]", signatures)))
         case _:
             raise InvalidFrame("an unknown message")

@@ -1,0 +1,253 @@
+"""Keys and ids as people copy them: npub, nsec, note, nprofile, nevent, naddr (NIP-19), with or without `nostr:` (NIP-21).
+
+    32 bytes ──encode_npub──▶ "npub1…" ──decode_npub──▶ 32 bytes
+    Entity(prefix, key, relays, …) ──encode──▶ "nprofile1…" ──decode──▶ Entity
+
+Only `decode_nsec` and `parse_secret_key` read secret keys, so that none is mistaken for something to show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pennypost.protocol import secp
+from pennypost.protocol.errors import InvalidInput, InvalidKey
+from pennypost.protocol.event import MAX_KIND
+
+MAX_LENGTH: Final = 5_000
+"""Characters of one bech32 string (NIP-19, Notes)."""
+
+_ALPHABET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_VALUES: Final = {char: value for value, char in enumerate(_ALPHABET)}
+_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_HEX64: Final = re.compile(r"[0-9a-f]{64}")
+
+_SPECIAL, _RELAY, _AUTHOR, _KIND = range(4)
+_BARE: Final = ("npub", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What an identifier other than nsec stands for.
+
+    `prefix` is npub, note, nprofile, nevent or naddr; `key` the 32 bytes of the public key or event id, empty for
+    naddr, which has `identifier` (the `d` tag), `author` (32 bytes) and `kind` instead.
+    """
+
+    prefix: str
+    key: bytes = b""
+    relays: tuple[str, ...] = ()
+    author: bytes | None = None
+    kind: int | None = None
+    identifier: str | None = None
+
+
+def encode_npub(pub: bytes) -> str:
+    """The npub of a 32-byte public key."""
+    return _encode_bare("npub", pub)
+
+
+def decode_npub(text: str) -> bytes:
+    """The 32-byte public key of an npub. Raises InvalidKey."""
+    return _decode_bare("npub", text)
+
+
+def encode_nsec(secret: bytes) -> str:
+    """The nsec of a 32-byte secret key."""
+    return _encode_bare("nsec", secret)
+
+
+def decode_nsec(text: str) -> bytes:
+    """The 32-byte secret key of an nsec. Raises InvalidKey."""
+    return _decode_bare("nsec", text)
+
+
+def encode_note(identifier: bytes) -> str:
+    """The note of a 32-byte event id."""
+    return _encode_bare("note", identifier)
+
+
+def decode_note(text: str) -> bytes:
+    """The 32-byte event id of a note. Raises InvalidKey."""
+    return _decode_bare("note", text)
+
+
+def encode(entity: Entity) -> str:
+    """The identifier of an Entity. Raises InvalidInput where its fields do not fit the prefix or are too long."""
+    if entity.prefix in _BARE:
+        return _encode_bare(entity.prefix, entity.key)
+    special = (entity.identifier or "").encode() if entity.prefix == "naddr" else entity.key
+    items = [(_SPECIAL, special), *((_RELAY, relay.encode()) for relay in entity.relays)]
+    if entity.author is not None:
+        items.append((_AUTHOR, entity.author))
+    if entity.kind is not None:
+        items.append((_KIND, entity.kind.to_bytes(4, "big")))
+    if any(len(value) > 255 for _, value in items):
+        raise InvalidInput("a part of the identifier has over 255 bytes")
+    # What is written must be readable: the check is the reader's.
+    data = b"".join(bytes((kind, len(value))) + value for kind, value in items)
+    _entity(entity.prefix, data)
+    text = _bech32(entity.prefix, data)
+    if len(text) > MAX_LENGTH:
+        raise InvalidInput("the identifier has over 5,000 characters")
+    return text
+
+
+def decode(text: str) -> Entity:
+    """What an npub, note, nprofile, nevent or naddr stands for; parts of unknown type are passed over (NIP-19, Notes).
+
+    Raises InvalidKey, also for an nsec.
+    """
+    prefix, data = _from_bech32(text)
+    return _entity(prefix, data)
+
+
+def parse_public_key(text: str) -> bytes:
+    """The 32-byte public key of an npub, an nprofile or 64 lower-case hex digits; it is on the curve.
+
+    Raises InvalidKey.
+    """
+    text = text.strip()
+    if _HEX64.fullmatch(text):
+        key = bytes.fromhex(text)
+    else:
+        entity = decode(text)
+        if entity.prefix not in ("npub", "nprofile"):
+            raise InvalidKey("this names an event, not a person")
+        key = entity.key
+    secp.lift_x(key)
+    return key
+
+
+def parse_secret_key(text: str) -> bytes:
+    """The 32-byte secret key of an nsec or 64 lower-case hex digits. Raises InvalidKey."""
+    text = text.strip()
+    secret = bytes.fromhex(text) if _HEX64.fullmatch(text) else decode_nsec(text)
+    if not secp.valid_secret(secret):
+        raise InvalidKey
+    return secret
+
+
+def _encode_bare(prefix: str, data: bytes) -> str:
+    if len(data) != 32:
+        raise InvalidKey("a key or id has 32 bytes")
+    return _bech32(prefix, data)
+
+
+def _decode_bare(prefix: str, text: str) -> bytes:
+    found, data = _from_bech32(text)
+    if found != prefix or len(data) != 32:
+        raise InvalidKey(f"this is no {prefix}")
+    return data
+
+
+def _entity(prefix: str, data: bytes) -> Entity:
+    if prefix in _BARE:
+        return Entity(prefix, _key(data))
+    if prefix not in ("nprofile", "nevent", "naddr"):
+        raise InvalidKey("this is no npub, note, nprofile, nevent or naddr")
+    special = author = kind = None
+    relays: list[str] = []
+    for number, value in _parts(data):
+        if number == _SPECIAL and special is None:
+            special = value
+        elif number == _RELAY and value.isascii():
+            relays.append(value.decode())
+        elif number == _AUTHOR and author is None and prefix != "nprofile":
+            author = _key(value)
+        elif number == _KIND and kind is None and prefix != "nprofile":
+            kind = _kind(value)
+    if special is None:
+        raise InvalidKey("the identifier is incomplete")
+    if prefix != "naddr":
+        return Entity(prefix, _key(special), tuple(relays), author, kind)
+    if author is None or kind is None:
+        raise InvalidKey("the identifier is incomplete")
+    try:
+        return Entity(prefix, b"", tuple(relays), author, kind, special.decode())
+    except UnicodeDecodeError:
+        raise InvalidKey("the identifier is no text") from None
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each part (NIP-19, Shareable identifiers with extra metadata)."""
+    position = 0
+    while position < len(data):
+        header = data[position : position + 2]
+        end = position + 2 + (header[1] if len(header) == 2 else 0)
+        if len(header) < 2 or end > len(data):
+            raise InvalidKey("the identifier is cut off")
+        yield header[0], data[position + 2 : end]
+        position = end
+
+
+def _key(data: bytes) -> bytes:
+    if len(data) != 32:
+        raise InvalidKey("a key or id has 32 bytes")
+    return data
+
+
+def _kind(data: bytes) -> int:
+    kind = int.from_bytes(data, "big")
+    if len(data) != 4 or kind > MAX_KIND:
+        raise InvalidKey("the identifier names no kind of event")
+    return kind
+
+
+def _bech32(prefix: str, data: bytes) -> str:
+    values = _regroup(data, 8, 5)
+    checksum = _polymod([*_expand(prefix), *values, *[0] * 6]) ^ 1
+    values += [(checksum >> 5 * (5 - index)) & 31 for index in range(6)]
+    return f"{prefix}1{''.join(_ALPHABET[value] for value in values)}"
+
+
+def _from_bech32(text: str) -> tuple[str, bytes]:
+    """Prefix and bytes of a bech32 string (BIP-173, without its limit of 90 characters). Raises InvalidKey."""
+    text = text.strip().removeprefix("nostr:")
+    if len(text) > MAX_LENGTH or not text.isascii() or (text != text.lower() and text != text.upper()):
+        raise InvalidKey
+    prefix, separator, rest = text.lower().rpartition("1")
+    values = [_VALUES.get(char, -1) for char in rest]
+    if not prefix or not separator or len(values) < 6 or min(values) < 0:
+        raise InvalidKey
+    if _polymod([*_expand(prefix), *values]) != 1:
+        raise InvalidKey("a character is wrong or missing")
+    bits = len(values[:-6]) * 5
+    padding = values[-7] & ((1 << bits % 8) - 1) if len(values) > 6 else 0
+    if bits % 8 > 4 or padding:
+        raise InvalidKey
+    return prefix, bytes(_regroup(values[:-6], 5, 8)[: bits // 8])
+
+
+def _expand(prefix: str) -> list[int]:
+    return [*(ord(char) >> 5 for char in prefix), 0, *(ord(char) & 31 for char in prefix)]
+
+
+def _polymod(values: list[int]) -> int:
+    checksum = 1
+    for value in values:
+        top = checksum >> 25
+        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
+        for index, generator in enumerate(_GENERATOR):
+            if top >> index & 1:
+                checksum ^= generator
+    return checksum
+
+
+def _regroup(data: bytes | list[int], given: int, wanted: int) -> list[int]:
+    """The bits of `data`, `given` to each number, as numbers of `wanted` bits; the last one is filled with zeros."""
+    groups: list[int] = []
+    buffer = held = 0
+    for value in data:
+        buffer = buffer << given | value
+        held += given
+        while held >= wanted:
+            held -= wanted
+            groups.append(buffer >> held)
+            buffer &= (1 << held) - 1
+    if held:
+        groups.append(buffer << (wanted - held))
+    return groups
