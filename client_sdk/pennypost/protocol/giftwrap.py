@@ -1,6 +1,7 @@
 """Gift wraps: a rumor in a seal in a wrap (NIP-59), as private messages use them (NIP-17).
 
-    Rumor ──seal──▶ kind 13, signed by the sender ──wrap──▶ kind 1059, signed by a one-time key ──unwrap──▶ sender, Rumor
+    Rumor ──seal──▶ kind 13, signed by the sender ──wrap──▶ kind 1059, signed by a one-time key
+    kind 1059 ──unwrap──▶ sender, Rumor
 
 Each arrow encrypts by NIP-44 to the receiver. All randomness is passed in. The stealth wrap, which hides the receiver,
 is in `stealth` and uses the same seal.
@@ -134,9 +135,8 @@ def open_seal(text: str, receiver_secret: bytes) -> tuple[bytes, Rumor]:
         raise InvalidPayload("its seal is malformed or not signed by its author") from None
     if sealed.kind != KIND_SEAL:
         raise InvalidPayload("there is no seal in it")
-    return bytes.fromhex(sealed.pubkey), _read_rumor(
-        _open(sealed.content, sealed.pubkey, receiver_secret), sealed.pubkey
-    )
+    rumor = _read_rumor(_open(sealed.content, sealed.pubkey, receiver_secret), sealed.pubkey)
+    return bytes.fromhex(sealed.pubkey), rumor
 
 
 def _open(content: str, author: str, secret: bytes) -> str:

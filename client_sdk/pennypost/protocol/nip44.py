@@ -1,7 +1,10 @@
 """Encrypted payloads, version 2 (NIP-44).
 
-secret × public key ──ecdh──▶ x ──HKDF-extract──▶ conversation key ──HKDF-expand(nonce)──▶ cipher key, nonce, MAC key
-text ──pad──▶ ChaCha20 ──▶ version(1) ‖ nonce(32) ‖ ciphertext ‖ HMAC-SHA256(32) ──▶ base64
+    secret × public key ──ecdh──▶ x ──HKDF-extract──▶ conversation key
+    conversation key ──HKDF-expand(nonce)──▶ cipher key, cipher nonce, MAC key
+    text ──pad──▶ ChaCha20 ──▶ version(1) ‖ nonce(32) ‖ ciphertext ‖ HMAC-SHA256(32) ──▶ base64
+
+Who reads a payload has verified the signature of the event it came in.
 """
 
 from __future__ import annotations
