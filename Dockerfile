@@ -1,0 +1,30 @@
+# pennypost: mint and post office. `docker build -t pennypost . && docker run -p 127.0.0.1:3338:3338 pennypost`
+FROM python:3.13-slim-bookworm AS build
+WORKDIR /src
+RUN python -m venv /opt/pennypost
+COPY requirements/server.txt requirements/server.txt
+RUN /opt/pennypost/bin/pip install --no-cache-dir --require-hashes -r requirements/server.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY client_sdk client_sdk
+COPY mint mint
+COPY postoffice postoffice
+COPY migrations migrations
+RUN /opt/pennypost/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+
+FROM python:3.13-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /data pennypost && install -d -o pennypost -m 0700 /data
+COPY --from=build /opt/pennypost /opt/pennypost
+ENV PATH=/opt/pennypost/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PENNYPOST_DATA_DIR=/data \
+    PENNYPOST_HOST=0.0.0.0 \
+    PENNYPOST_LOG=json
+USER pennypost
+WORKDIR /data
+VOLUME /data
+EXPOSE 3338
+HEALTHCHECK --start-period=20s --interval=10s --timeout=5s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:3338/readyz', timeout=4)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["pennypost"]
+CMD ["up"]

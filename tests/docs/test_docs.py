@@ -1,0 +1,120 @@
+"""Docs that cannot rot: what the program has is documented, what is documented exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+
+from pennypost.protocol.errors import TABLE
+from pennypost_mint.runtime.settings import CLIENT_NAMES, PREFIX, Settings
+
+PROJECT = Path(__file__).parents[2]
+PAGES = sorted([PROJECT / "README.md", *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("requirements/*.md")])
+TEXTS = [*PAGES, PROJECT / "Dockerfile", PROJECT / "compose.yaml"]
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", PROJECT / "docs" / "generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = _generator()
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_generated_page_is_what_the_program_has(name: str) -> None:
+    assert (generate.REFERENCE / f"{name}.md").read_text() == generate.page(name), "run `make docs`"
+
+
+def test_check_tells_a_stale_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "errors.md").write_text(f"# Errors\n\n{generate.MARK}\n\nold\n")
+    monkeypatch.setattr(generate, "REFERENCE", tmp_path)
+    monkeypatch.setattr(generate, "PAGES", {"errors": generate.errors})
+    assert generate.main(["--check"]) == 1
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("path", PAGES, ids=_name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), f"{_name(path)} links to {target}"
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("docs/**/*.md")), ids=_name)
+def test_every_page_is_reached_from_the_index(path: Path) -> None:
+    if path == PROJECT / "docs" / "README.md":
+        return
+    indexes = [PROJECT / "docs" / "README.md", path.parent / "README.md"]
+    linked = {
+        (index.parent / target).resolve()
+        for index in indexes
+        if index.exists()
+        for target in re.findall(r"\]\(([^)#:\s]+)", index.read_text())
+    }
+    assert path in linked
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=_name)
+def test_settings_named_in_texts_exist(path: Path) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + name for name in CLIENT_NAMES}
+    known |= {f"{name}_FILE" for name in known}
+    assert set(re.findall(r"PENNYPOST_[A-Z_]*[A-Z]", path.read_text())) <= known
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=_name)
+def test_commands_named_in_texts_exist(path: Path) -> None:
+    from pennypost.cli import app
+
+    root: Any = typer.main.get_command(app)
+    for line in re.findall(r"(?:^ +|`|\$ )(?:\.venv/bin/)?pennypost ([a-z][^`\n#]*)", path.read_text(), re.MULTILINE):
+        group = root
+        for word in line.split():
+            children = getattr(group, "commands", None)
+            if children is None or not re.fullmatch(r"[a-z-]+", word):
+                break
+            assert word in children, f"{_name(path)}: pennypost {line}"
+            group = children[word]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=_name)
+def test_make_targets_named_in_texts_exist(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^ +|`)make ([a-z]+)", path.read_text(), re.MULTILINE)) <= targets
+
+
+def test_codes_of_the_behaviour_page_are_in_the_table() -> None:
+    text = (PROJECT / "docs" / "reference" / "behaviour.md").read_text()
+    rows = [line.split("|")[3].strip() for line in text.splitlines() if line.startswith("| ")][2:]
+    named = {row.strip("`") for row in rows if row}
+    assert named and named <= {error.code for error in TABLE}
+
+
+def test_makefile_has_every_promised_target() -> None:
+    for target in ("install", "up", "test", "demo", "lint", "bench", "crash", "bed", "cashu", "clean", "docs", "lock"):
+        subprocess.run(["make", "-n", target], cwd=PROJECT, check=True, capture_output=True)
+
+
+def test_the_ten_lines_of_the_readme_run(tmp_path: Path) -> None:
+    """The first Python block of the README, in a new process and an empty folder."""
+    (block, *_) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hello Bob" in done.stdout

@@ -1,0 +1,28 @@
+"""The linters, run as tests: a change that breaks one of them breaks the suite."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("pyright",),
+        ("lint-imports", "--no-logo", "--no-cache"),
+    ],
+    ids=" ".join,
+)
+def test_lint(command: tuple[str, ...]) -> None:
+    done = subprocess.run([BIN / command[0], *command[1:]], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
