@@ -77,6 +77,14 @@ def verify_y(k: bytes, Y: bytes, C: bytes) -> bool:
     return hmac.compare_digest(secp.ecdh_sha256(k, Y), sha256(C).digest())
 
 
+def verified_y(k: bytes, secret: bytes, C: bytes) -> bytes | None:
+    """Y of a proof if `verify` holds, else None: both for the price of one."""
+    y = _y(secret)
+    if hmac.compare_digest(secp.ecdh_sha256_parsed(k, y), sha256(C).digest()):
+        return secp.serialize(y)
+    return None
+
+
 @lru_cache(maxsize=1024)
 def _uncompressed(point33: bytes) -> bytes:
     return secp.serialize_uncompressed(secp.parse(point33))

@@ -292,6 +292,20 @@ class ProofInvalid(MintError):
     remedy = "Use proofs signed by this mint; nothing was spent."
 
 
+class ProofLocked(ProofInvalid):
+    """The proof is locked by a spending condition that this mint does not check."""
+
+    code = "proof-locked"
+    remedy = "Use proofs without a spending condition: this mint's info announces none; nothing was spent."
+
+
+class OutputInvalid(MintError):
+    """An output is malformed."""
+
+    code, cashu = "output-invalid", 10001
+    remedy = "Send amount, keyset id and B_ of each output as NUT-00 describes; nothing was spent."
+
+
 class ProofSpent(MintError):
     """Proofs already spent."""
 
