@@ -1,4 +1,5 @@
-# pennypost: mint and post office. `docker build -t pennypost . && docker run -p 127.0.0.1:3338:3338 pennypost`
+# Mint and post office, with play money:
+#   docker build -t pennypost . && docker run -e PENNYPOST_PLAY_PUBLIC=true -p 127.0.0.1:3338:3338 pennypost
 FROM python:3.13-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv /opt/pennypost
@@ -12,7 +13,7 @@ COPY migrations migrations
 RUN /opt/pennypost/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.13-slim-bookworm
-RUN useradd --system --uid 10001 --home-dir /data pennypost && install -d -o pennypost -m 0700 /data
+RUN useradd --system --uid 10001 --home-dir /data pennypost && install -d -o pennypost -m 0700 /data /lnd
 COPY --from=build /opt/pennypost /opt/pennypost
 ENV PATH=/opt/pennypost/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -148,8 +148,9 @@ def page(name: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the pages, or with `--check` lists those that are out of date (exit code 1)."""
-    stale = [name for name in PAGES if page(name) != (REFERENCE / f"{name}.md").read_text()]
+    """Writes the pages (all, or those named), or with `--check` lists those out of date (exit code 1)."""
+    wanted = [name for name in arguments if name in PAGES] or list(PAGES)
+    stale = [name for name in wanted if page(name) != (REFERENCE / f"{name}.md").read_text()]
     for name in stale:
         if "--check" in arguments:
             print(f"docs/reference/{name}.md is out of date: make docs")

@@ -24,15 +24,8 @@ def _tracked() -> list[Path]:
 
 
 def test_no_registry_address_and_no_machine_path() -> None:
-    # written in pieces, so that this file is not its own finding
-    marks = [
-        "py" + "pi.org",
-        "python" + "hosted",
-        "npm" + "js.org",
-        "npm" + "js.com",
-        "proxy.go" + "lang",
-        "/ro" + "ot/",
-    ]
+    # in pieces, so that this file is not its own finding
+    marks = ["pypi.org", "pythonhosted", "npmjs.org", "npmjs.com", "proxy.golang", "/root/", "/work/"]
     for path in _tracked():
         text = path.read_bytes().decode(errors="replace")
         assert not [mark for mark in marks if mark in text], path
@@ -95,19 +88,8 @@ def test_dockerfile() -> None:
     text = (PROJECT / "Dockerfile").read_text()
     instructions = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE))
     words = [line.split()[0] for line in instructions.splitlines() if line.strip()]
-    assert set(words) <= {
-        "FROM",
-        "RUN",
-        "COPY",
-        "WORKDIR",
-        "USER",
-        "ENV",
-        "EXPOSE",
-        "VOLUME",
-        "HEALTHCHECK",
-        "ENTRYPOINT",
-        "CMD",
-    }
+    known = "FROM RUN COPY WORKDIR USER ENV EXPOSE VOLUME HEALTHCHECK STOPSIGNAL ENTRYPOINT CMD"
+    assert set(words) <= set(known.split())
     assert "--require-hashes" in instructions
     assert words.index("USER") < words.index("ENTRYPOINT")
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", instructions, re.MULTILINE):
