@@ -19,7 +19,6 @@ from msgspec import Meta
 from pennypost.protocol import secp
 from pennypost.protocol.errors import OfficeMisbehaves
 from pennypost.protocol.keyset import keyset_id_v1, keyset_id_v2
-from pennypost.protocol.proof import Dleq
 
 MAX_ITEMS: Final = 1_000
 """Most inputs, outputs or Ys of one request."""
@@ -197,8 +196,3 @@ def keys_of(keyset: KeysetKeys) -> dict[int, bytes]:
     if computed != keyset.id:
         raise OfficeMisbehaves("a keyset's id does not belong to its keys")
     return keys
-
-
-def signature_dleq(dleq: Dleq | SignatureDleq) -> tuple[bytes, bytes]:
-    """(e, s) as bytes."""
-    return bytes.fromhex(dleq.e), bytes.fromhex(dleq.s)

@@ -6,7 +6,7 @@ Each body is read in the same order: JSON, then how many items there are, then r
 refused here needs no knowledge of the mint: whether a keyset exists, units agree, amounts balance or points lie on the
 curve is for the mint. Nothing that was sent is repeated in an error.
 
-The answers, and how a wallet reads them, are in `answers`; deterministic secrets (NUT-13) in `derivation`.
+The answers, and how a wallet reads them, are in `answers`; deterministic secrets (NUT-13) in `nut13`.
 """
 
 from __future__ import annotations

@@ -56,6 +56,10 @@ class Proof(msgspec.Struct, frozen=True, omit_defaults=True):
     witness: str | None = None
     dleq: Dleq | None = None
 
+    def __repr__(self) -> str:
+        # Whoever reads the secret in a log could spend it.
+        return f"Proof(amount={self.amount}, id={self.id!r})"
+
 
 class Token(msgspec.Struct, frozen=True):
     """Proofs of one mint. `mint` is its address as written; `proofs` is never empty and has no secret twice."""
@@ -72,6 +76,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 def malformed(detail: str = "") -> NoReturn:
+    """Raise StampMalformed."""
     raise StampMalformed(detail)
 
 
@@ -80,6 +85,7 @@ Entry = tuple[int, str, str, str | None, Dleq | None]
 
 
 def resolved(keyset: str, known_ids: Sequence[str] | None) -> str:
+    """The full id of a keyset, or with None for the known ones the id as written. Raises StampUnknownKeyset."""
     if known_ids is None:
         if len(keyset) not in (16, 66):
             malformed("a keyset id has 8 or 33 bytes")
@@ -90,6 +96,7 @@ def resolved(keyset: str, known_ids: Sequence[str] | None) -> str:
 def checked_proof(
     amount: int | None, secret: str | None, C: str | None, witness: str | None, dleq: Dleq | None
 ) -> Entry:
+    """What a proof holds, once each part is there and can be what it should be. Raises StampMalformed."""
     if amount is None or not 0 < amount <= MAX_AMOUNT or amount & (amount - 1):
         malformed("an amount is a power of two")
     if not secret or "\0" in secret:
@@ -100,6 +107,7 @@ def checked_proof(
 
 
 def checked_token(mint: str | None, unit: str | None, proofs: list[Proof] | None, memo: str | None) -> Token:
+    """The token, once it has a mint, a unit, and each of its proofs once. Raises StampMalformed."""
     if not mint or unit is None:
         malformed("it names no mint or no unit")
     if not proofs:
@@ -110,6 +118,7 @@ def checked_token(mint: str | None, unit: str | None, proofs: list[Proof] | None
 
 
 def checked_dleq(found: dict[str, object]) -> Dleq:
+    """The DLEQ proof of the hex values found, of which `r` may be missing. Raises StampMalformed."""
     scalars = {name: value for name, value in found.items() if isinstance(value, str) and _SCALAR.fullmatch(value)}
     if len(scalars) != len(found) or not {"e", "s"} <= scalars.keys():
         malformed("a DLEQ proof has e, s and r of 32 bytes")

@@ -37,6 +37,7 @@ ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD036414
 Parsed = NewType("Parsed", object)
 """A point already read: libsecp256k1's own form of it, for those who use one point twice."""
 
+_ONE: Final = (1).to_bytes(32)
 _COMPRESSED: Final[int] = _lib.SECP256K1_EC_COMPRESSED
 _UNCOMPRESSED: Final[int] = _lib.SECP256K1_EC_UNCOMPRESSED
 _new: Any = _ffi.new
@@ -236,6 +237,11 @@ def multiply_public(scalar: bytes, parsed: Parsed) -> Parsed:
     if len(scalar) != 32 or not _lib.secp256k1_ec_pubkey_tweak_mul(_context, product, scalar):
         raise InvalidKey("a scalar is a number from 1 to n - 1")
     return product
+
+
+def add_secrets(secret: bytes, summand: bytes) -> bytes:
+    """The 32-byte secret + summand mod n, in constant time. Raises InvalidKey when one is 0 or >= n, or the sum is 0."""
+    return secret_times_plus(secret, _ONE, summand)
 
 
 def secret_times_plus(secret: bytes, factor: bytes, summand: bytes) -> bytes:
