@@ -3,7 +3,8 @@
     32 bytes ──encode_npub──▶ "npub1…" ──decode_npub──▶ 32 bytes
     Entity(prefix, key, relays, …) ──encode──▶ "nprofile1…" ──decode──▶ Entity
 
-A leading `nostr:` (NIP-21) is passed over. Only `decode_nsec` and `parse_secret_key` read secret keys, so that none is mistaken for something to show.
+A leading `nostr:` (NIP-21) is passed over. Only `decode_nsec` and `parse_secret_key` read secret keys, so that none is
+mistaken for something to show.
 """
 
 from __future__ import annotations
