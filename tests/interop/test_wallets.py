@@ -1,0 +1,79 @@
+"""Foreign wallets buy stamps from our mint and foreign clients spend them at our post office."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pennypost.protocol.token import parse_token
+from tests.support.foreign import NutshellWallet, node
+from tests.support.relay import Relay, letter
+from tests.support.server import Server
+from tests.support.stamps import MintClient, Stamp
+
+
+async def _states(server: Server, token: str) -> list[str]:
+    async with MintClient(server.url) as mint:
+        keyset = await mint.keyset()
+        proofs = parse_token(token, [keyset]).proofs
+        return await mint.states([Stamp(server.url, proof) for proof in proofs])
+
+
+def _balance(text: str) -> int:
+    (found,) = re.findall(r"^Balance: (\d+) sat", text, re.MULTILINE)
+    return int(found)
+
+
+async def test_nutshell_wallet(server: Server, tmp_path: Path) -> None:
+    """Buys, sends to itself, and its stamp carries an event."""
+    wallet = NutshellWallet(tmp_path / "nutshell", server.url)
+    bought = wallet.run("invoice", "21")
+    assert "Invoice" in bought
+    assert _balance(wallet.run("balance")) == 21
+
+    (token,) = re.findall(r"cashuB[\w-]+=*", wallet.run("send", "5"))
+    assert await _states(server, token) == ["UNSPENT"] * len(parse_token(token, None).proofs)
+    assert "Received 5 sat" in wallet.run("receive", token)
+    assert set(await _states(server, token)) == {"SPENT"}
+    assert _balance(wallet.run("balance")) == 21
+
+    (stamp,) = re.findall(r"cashuB[\w-]+=*", wallet.run("send", "1"))
+    event = letter(kind=1, tags=[])
+    async with Relay(server.websocket_url) as relay:
+        answer = await relay.post(event, stamp)
+        assert answer.accepted and not answer.duplicate, answer
+        (found,) = await relay.fetch({"ids": [event.id]})
+    assert found["content"] == event.content
+    assert set(await _states(server, stamp)) == {"SPENT"}
+
+
+@pytest.fixture
+def customer(server: Server) -> Any:
+    """What the cashu-ts script did at our mint with 16 stamps."""
+    return node("wallet.mjs", server.url, "16")
+
+
+async def test_cashu_ts_wallet(server: Server, customer: Any) -> None:
+    assert customer["bought"] == 16
+    assert customer["received"] == 3
+    assert set(customer["spentStates"]) == {"SPENT"}
+    assert (customer["balance"], set(customer["left"])) == (15, {"UNSPENT"})
+    assert re.fullmatch(r"01[0-9a-f]{64}", customer["keyset"])
+    assert customer["unsigned"] == 20008, "a locked quote was minted with another key"
+    assert await _states(server, customer["token"]) == ["UNSPENT"]
+
+
+async def test_nostr_tools_posts_with_a_stamp_of_cashu_ts(server: Server, customer: Any) -> None:
+    done = node("letter.mjs", server.websocket_url, customer["token"])
+    identifier = done["event"]["id"]
+    assert done["unstamped"][:3] == ["OK", identifier, False]
+    assert done["unstamped"][3].endswith("[stamp-required]")
+    assert done["stamped"][:3] == done["again"][:3] == ["OK", identifier, True]
+    assert done["again"][3].startswith("duplicate:")
+    assert Counter(done["verified"]) == {True: 1}
+    assert {name: done["found"][0][name] for name in done["event"]} == done["event"]
+    assert await _states(server, customer["token"]) == ["SPENT"]

