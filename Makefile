@@ -117,6 +117,7 @@ node: tests/interop/node/node_modules/.done
 
 lock:
 	$(LOCK) pyproject.toml --extra server --group build -o requirements/server.txt
+	$(LOCK) pyproject.toml -c requirements/server.txt -o requirements/sdk.txt
 	$(LOCK) pyproject.toml --extra server --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
 

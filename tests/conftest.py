@@ -80,6 +80,16 @@ def lightning_bed() -> Iterator[lightning.LightningBed]:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The `bin` folder of an environment with nothing but the built wheel and the server lock."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    return install_wheel(shared / "installed")
+    return install_wheel(_shared(tmp_path_factory, worker_id) / "installed")
+
+
+@pytest.fixture(scope="session")
+def installed_sdk(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The `bin` folder of an environment with the built wheel and no server extra."""
+    return install_wheel(_shared(tmp_path_factory, worker_id) / "installed-sdk", lock="sdk")
+
+
+def _shared(factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all test processes of one run share."""
+    base = factory.getbasetemp()
+    return base if worker_id == "master" else base.parent

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 PROJECT = Path(__file__).parents[2]
-LOCKS = ("server", "dev", "cashu")
+LOCKS = ("sdk", "server", "dev", "cashu")
 
 
 def _tracked() -> list[Path]:
@@ -43,13 +43,12 @@ def test_every_locked_version_has_hashes(name: str) -> None:
     assert "://" not in text
 
 
-def test_dev_lock_holds_the_versions_of_the_server_lock() -> None:
+def test_locks_agree() -> None:
     def pins(name: str) -> dict[str, str]:
         text = (PROJECT / "requirements" / f"{name}.txt").read_text()
         return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.MULTILINE))
 
-    server, dev = pins("server"), pins("dev")
-    assert server.items() <= dev.items()
+    assert pins("sdk").items() <= pins("server").items() <= pins("dev").items()
 
 
 def test_locks_name_every_dependency() -> None:

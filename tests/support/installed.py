@@ -29,8 +29,8 @@ def _run(*command: str | Path) -> None:
         raise RuntimeError(f"{command}:\n{done.stdout[-2_000:]}{done.stderr[-4_000:]}")
 
 
-def install_wheel(folder: Path) -> Path:
-    """Builds the wheel and installs it with the server lock below `folder`, once; returns its `bin`."""
+def install_wheel(folder: Path, lock: str = "server") -> Path:
+    """Builds the wheel and installs it with a lock of requirements/ below `folder`, once; returns its `bin`."""
     with only_one(folder.with_suffix(".lock")):
         bin_folder = folder / "venv" / "bin"
         done = folder / "done"
@@ -39,7 +39,7 @@ def install_wheel(folder: Path) -> Path:
             (wheel,) = folder.glob("pennypost-*.whl")
             venv.create(folder / "venv", with_pip=True)
             pip = [bin_folder / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-            _run(*pip, "--require-hashes", "-r", PROJECT / "requirements" / "server.txt")
+            _run(*pip, "--require-hashes", "-r", PROJECT / "requirements" / f"{lock}.txt")
             _run(*pip, "--no-deps", wheel)
             done.touch()
         return bin_folder
