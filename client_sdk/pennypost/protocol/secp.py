@@ -240,7 +240,7 @@ def multiply_public(scalar: bytes, parsed: Parsed) -> Parsed:
 
 
 def add_secrets(secret: bytes, summand: bytes) -> bytes:
-    """The 32-byte secret + summand mod n, in constant time. Raises InvalidKey when one is 0 or >= n, or the sum is 0."""
+    """The 32-byte secret + summand mod n, in constant time. Raises InvalidKey when one or the sum is no secret key."""
     return secret_times_plus(secret, _ONE, summand)
 
 
