@@ -71,8 +71,15 @@ format: dev
 docs: dev
 	@$(BIN)/python docs/generate.py
 
-bench: dev
+bench: dev cashu $(CACHE)/bench/venv/.done
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+# What the measurements compare with: pins of its own, so an environment of its own.
+$(CACHE)/bench/venv/.done: requirements/bench.txt
+	@echo 'installing what requirements/bench.txt locks …'
+	@mkdir -p $(CACHE)/bench && rm -rf $(CACHE)/bench/venv && $(PYTHON) -m venv $(CACHE)/bench/venv
+	@$(CACHE)/bench/venv/bin/python $(PIP) install -q --require-hashes -r requirements/bench.txt
+	@touch $@
 
 crash: dev
 	@CRASH_ROUNDS=$${CRASH_ROUNDS:-200} $(BIN)/python -m pytest tests/crash --timeout 7200 $(ARGS)
@@ -120,6 +127,7 @@ lock:
 	$(LOCK) pyproject.toml -c requirements/server.txt -o requirements/sdk.txt
 	$(LOCK) pyproject.toml --extra server --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
+	$(LOCK) --no-strip-extras requirements/bench.in -o requirements/bench.txt
 
 clean:
 	@rm -rf .venv .cache dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache tests/interop/node/node_modules

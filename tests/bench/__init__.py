@@ -1,0 +1,14 @@
+"""Side-by-side measurements: `make bench`, or `python -m tests.bench --help`.
+
+    letters.py   events signed beforehand ─┐
+    stamps.py    stamps really bought ─────┴▶ load.py, a process of its own ─▶ servers.py: one of
+                                                  │                              pennypost on SQLite or PostgreSQL,
+    cpu.py       CPU of all server processes ◀────┘                              nostr-relay, Nutshell's mint
+    ceiling.py   what the same signatures cost in libsecp256k1 alone
+    mail.py      stamped events, and unstamped ones at nostr-relay, until they can be read back
+    swaps.py     one stamp for one, against Nutshell's mint
+    report.py    ratios, JSON, a Markdown table         profile.py  where the time goes
+
+CPU seconds are what counts: they are user and system time of every process of the server, its database included, the
+client excluded. Rates of a wall clock say more about a shared machine's neighbours.
+"""

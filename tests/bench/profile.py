@@ -1,0 +1,86 @@
+"""Where a server's time goes: py-spy looks at all its processes while the load runs.
+
+Samples of a process are scaled to the CPU time it used, so that every line is CPU µs for one event (or swap): `own`
+without what a function calls in Python, `all` with it.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tests.bench.cpu import Meter
+from tests.bench.servers import PROJECT
+
+T = TypeVar("T")
+
+RATE = 250
+TOP = 28
+_PROCESS = re.compile(r'process (\d+):"(.*?)"(?:;|$)')
+_FRAME = re.compile(r"(.+) \((.+?)(?::\d+)?\)")
+
+
+def py_spy() -> Path | None:
+    """The profiler (`make bench` installs it), or None."""
+    found = PROJECT / ".cache" / "bench" / "venv" / "bin" / "py-spy"
+    return found if found.exists() else None
+
+
+def profiled(
+    program: Path, meter: Meter, home: Path, items: int, run: Callable[[], T], *, native: bool = False
+) -> tuple[T, str]:
+    """Runs `run` with the profiler on the server: what it returned, and a table of costs for one of `items`."""
+    raw = home / "profile.txt"
+    command = [program, "record", "--pid", str(meter.roots[0]), "--subprocesses", "--rate", str(RATE)]
+    command += ["--format", "raw", "--output", raw, "--duration", "600", *(["--native"] if native else [])]
+    before = meter.by_process()
+    profiler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        result = run()
+    finally:
+        profiler.send_signal(signal.SIGINT)
+        profiler.wait(60)
+    after = meter.by_process()
+    used = {pid: seconds - before.get(pid, 0.0) for pid, seconds in after.items()}
+    return result, table(raw.read_text(), used, meter.roots[0], items)
+
+
+def table(raw: str, used: dict[int, float], main: int, items: int) -> str:
+    """The largest costs from collapsed stacks, by process."""
+    own: dict[int, Counter[str]] = defaultdict(Counter)
+    everything: dict[int, Counter[str]] = defaultdict(Counter)
+    names: dict[int, str] = {}
+    for line in raw.splitlines():
+        stack, _, count = line.rpartition(" ")
+        pid = main
+        while found := _PROCESS.match(stack):  # children come below their parents
+            pid, stack = int(found[1]), stack[found.end() :]
+            names[pid] = found[2]
+        places = [_place(frame) for frame in stack.split(";") if frame]
+        if not places:
+            continue
+        own[pid][places[-1]] += int(count)
+        everything[pid].update(dict.fromkeys(places, int(count)))
+    lines: list[str] = []
+    for pid in sorted(used, key=lambda each: -used[each]):
+        cost = 1e6 * used[pid] / items
+        if cost < 1:
+            continue
+        lines.append(f"process {pid} {names.get(pid, '')[:70]}: {cost:.1f} µs")
+        samples = own[pid].total()
+        for title, counted in (("own", own[pid]), ("all", everything[pid])):
+            lines += [
+                f"  {title} {cost * count / samples:7.1f} µs  {place}" for place, count in counted.most_common(TOP)
+            ]
+    return "\n".join(lines)
+
+
+def _place(frame: str) -> str:
+    """`file:function` of a frame `function (path/file.py:line)`."""
+    found = _FRAME.fullmatch(frame)
+    return f"{'/'.join(found[2].split('/')[-2:])}:{found[1]}" if found else frame

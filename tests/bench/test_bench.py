@@ -1,0 +1,94 @@
+"""`make bench` in its quick form: it runs, and says what it should. How fast things are is not asserted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.bench.letters import letters
+from tests.bench.load import ID, OK, websocket_frame
+from tests.bench.profile import table
+from tests.bench.report import Report, markdown
+from tests.support.server import clean_environment
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_quick_run_has_every_figure(tmp_path: Path) -> None:
+    figures, tables = tmp_path / "result.json", tmp_path / "result.md"
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "ceiling", "sqlite", "swaps"]
+    done = subprocess.run(
+        [*command, "--json", figures, "--markdown", tables],
+        cwd=PROJECT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
+
+    report = msgspec.json.decode(figures.read_bytes(), type=Report)
+    assert tables.read_text() == markdown(report)
+    assert report.one_core is not None and report.all_cores is not None
+    for limit in (report.one_core, report.all_cores):
+        assert min(limit.own_us, limit.bare_us, limit.schnorr_us, limit.stamp_us, limit.cores) > 0
+    (run,) = report.mail["sqlite"]
+    assert (run.connections, run.events, run.stored_before) == (8, 2_000, 0)
+    assert min(run.cpu_us, run.rate, run.ok_rate, run.p50_ms, run.p99_ms, run.client_us, run.ratio) > 0
+    assert run.rate <= run.ok_rate
+    (swaps,) = report.swaps["pennypost"]
+    assert min(swaps.cpu_us, swaps.rate, swaps.p50_ms, swaps.p99_ms) > 0
+    assert report.goals
+
+
+def test_letters_are_kept_and_lengthened(tmp_path: Path) -> None:
+    first = letters(tmp_path, 3)
+    assert letters(tmp_path, 5)[:3] == first
+    assert letters(tmp_path, 2) == first[:2]
+    assert len({match[1] for event in letters(tmp_path, 5) if (match := ID.search(event))}) == 5
+
+
+@pytest.mark.parametrize(
+    ("length", "head"),
+    [(5, "8185"), (125, "81fd"), (126, "81fe007e"), (65_535, "81feffff"), (65_536, "81ff0000000000010000")],
+)
+def test_frames_are_masked_with_zeros(length: int, head: str) -> None:
+    text = b"x" * length
+    assert websocket_frame(text) == bytes.fromhex(head) + bytes(4) + text
+
+
+@pytest.mark.parametrize(
+    ("frame", "found"),
+    [
+        (b'["OK","' + b"a" * 64 + b'",true,"accepted: until 5"]', (b"true", b"accepted: until 5")),
+        (b'["OK", "' + b"a" * 64 + b'", false, "blocked: \\"x\\" [code]"]', (b"false", b'blocked: \\"x\\" [code]')),
+    ],
+)
+def test_answers_are_recognised(frame: bytes, found: tuple[bytes, bytes]) -> None:
+    match = OK.fullmatch(frame)
+    assert match is not None and (match[2], match[3]) == found
+
+
+def test_profile_scales_samples_to_cpu_time() -> None:
+    raw = (
+        "main (a/app.py:1);work (a/b/job.py:7) 30\n"
+        "main (a/app.py:1) 10\n"
+        'process 8:"python -c import x; serve(5)";check (a/c.py:2) 5\n'
+    )
+    shown = table(raw, {7: 0.004, 8: 0.001}, 7, 100)
+    assert [line.split() for line in shown.splitlines()] == [
+        ["process", "7", ":", "40.0", "µs"],
+        ["own", "30.0", "µs", "b/job.py:work"],
+        ["own", "10.0", "µs", "a/app.py:main"],
+        ["all", "40.0", "µs", "a/app.py:main"],
+        ["all", "30.0", "µs", "b/job.py:work"],
+        ["process", "8", "python", "-c", "import", "x;", "serve(5):", "10.0", "µs"],
+        ["own", "10.0", "µs", "a/c.py:check"],
+        ["all", "10.0", "µs", "a/c.py:check"],
+    ]
