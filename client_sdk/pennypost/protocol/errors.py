@@ -68,6 +68,13 @@ class FrameTooLarge(InvalidInput):
     remedy = "Keep to max_message_length of the relay information document."
 
 
+class BodyTooLarge(InvalidInput):
+    """The body of the request is too large."""
+
+    code, status = "body-too-large", 413
+    remedy = "Send at most 1 MiB; split the request."
+
+
 class InvalidEvent(InvalidInput):
     """The event is malformed."""
 

@@ -66,6 +66,40 @@ FUTURE = 900
 HELD_BACK = 60
 """Seconds an event waits for a database that is away before it is answered with an error."""
 
+CPU_RATE = 200_000
+CPU_BURST = 2_000_000
+"""Microseconds of work a connection may cause each second, and at once; past it it is read more slowly. What a stamp
+paid for is not counted."""
+
+EPHEMERAL_RATE = 50.0
+EPHEMERAL_BURST = 500.0
+"""Ephemeral events of one connection: each second, and at once. A wallet connection sends a handful."""
+
+FREE_RATE = 2.0
+FREE_BURST = 50.0
+"""Stored events of one connection that need no stamp (relay lists, key packages)."""
+
+FREE_ROWS = 100_000
+FREE_BYTES = 256 * 1024 * KIB
+"""Quota that all stored events of the free kinds share; the oldest go first."""
+
+RECENT = 16_384
+"""Event ids and stamps remembered, so that a repeat is looked up before any crypto."""
+
+VERIFY_BATCH = 128
+COMMIT_BATCH = 1_024
+COMMIT_BYTES = 16 * 1024 * KIB
+"""Most events handed to a process at once, and most events and bytes of one transaction."""
+
+QUERIES = 64
+"""REQs of one connection that wait for their stored events; past it the connection is not read."""
+
+QUERY_ROWS = 100
+"""Stored events read at once for a REQ; the rest follows when the reader has taken these."""
+
+HELD_LIVE = 1_000
+"""New events kept for a subscription whose stored ones are still being sent."""
+
 
 class TokenBucket:
     """Allows `rate` units a second with bursts up to `burst`, for each of the `keys` seen last."""

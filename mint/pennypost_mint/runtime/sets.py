@@ -82,6 +82,17 @@ def delete_in(connection: Connection, table: Table, key: str, values: Iterable[A
     connection.execute(_postgresql_delete(table, key), {"wanted": wanted})
 
 
+def delete_rows(connection: Connection, table: Table, columns: Columns, rows: Sequence[Row]) -> None:
+    """DELETE the rows whose `columns` together have these values."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        cursor: Any = connection.connection.cursor()
+        cursor.executemany(_sqlite_delete_rows(table, columns), rows)
+        return
+    connection.execute(_postgresql_delete_rows(table, columns), _arrays(columns, rows))
+
+
 def _arrays(columns: Columns, rows: Sequence[Row]) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in zip(columns, zip(*rows, strict=True), strict=True)}
 
@@ -127,6 +138,18 @@ def _sqlite_chunks(make: Any, table: Table, columns: Columns, key: str, values: 
         chunk = values[start : start + CHUNK]
         size = 1 << (len(chunk) - 1).bit_length()
         yield make(table, columns, key, size), chunk + [chunk[-1]] * (size - len(chunk))
+
+
+@lru_cache(maxsize=128)
+def _sqlite_delete_rows(table: Table, columns: Columns) -> str:
+    named = [table.c[name] == bindparam(name, type_=table.c[name].type) for name in columns]
+    return str(delete(table).where(*named).compile(dialect=sqlite.dialect()))
+
+
+@lru_cache(maxsize=128)
+def _postgresql_delete_rows(table: Table, columns: Columns) -> Any:
+    arrays = func.unnest(*(_array(table.c[name], name) for name in columns)).table_valued(*columns)
+    return delete(table).where(*(table.c[name] == arrays.c[name] for name in columns))
 
 
 @lru_cache(maxsize=128)

@@ -1,0 +1,171 @@
+"""The mint as one object: opened by the app, asked by the routes with bytes, answering with bytes.
+
+open ▶ start (listen for payments, forget old answers) ▶ requests … ▶ close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pennypost.protocol import nuts
+from pennypost.protocol.errors import DatabaseUnavailable
+from pennypost_mint import answers, info, minting, state
+from pennypost_mint.answers import SignedOutput, request_hash
+from pennypost_mint.lightning.lnd import LndNode
+from pennypost_mint.lightning.play import PlayNode
+from pennypost_mint.runtime.logs import logger
+from pennypost_mint.swap import swap
+from pennypost_mint.till import Till
+
+if TYPE_CHECKING:
+    from pennypost_mint.keyring import Keyring
+    from pennypost_mint.lightning import Lightning
+    from pennypost_mint.runtime.database import Database
+    from pennypost_mint.runtime.metrics import Metrics
+    from pennypost_mint.runtime.settings import Settings
+    from pennypost_mint.workers import Workers
+
+SWAP_PATH = "/v1/swap"
+MINT_PATH = f"/v1/mint/{info.METHOD}"
+
+FORGET_EVERY = 600.0
+"""Seconds between two deletions of answered requests whose time is over."""
+
+log = logger("mint")
+
+
+class Mint:
+    """A Cashu mint that sells stamps. Every method raises PennypostError and nothing else on bad input."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        keyring: Keyring,
+        workers: Workers,
+        metrics: Metrics,
+        lightning: Lightning,
+    ) -> None:
+        self.metrics = metrics
+        self.lightning = lightning
+        self.till = Till(database, lightning, metrics)
+        self._database = database
+        self._settings = settings
+        self._keyring = keyring
+        self._workers = workers
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls,
+        database: Database,
+        settings: Settings,
+        keyring: Keyring,
+        workers: Workers,
+        metrics: Metrics,
+        lightning: Lightning | None = None,
+    ) -> Mint:
+        """A mint on a migrated database; `workers` know MINT_JOBS. Raises ConfigurationError."""
+        return cls(database, settings, keyring, workers, metrics, lightning or open_lightning(settings, database))
+
+    async def start(self) -> None:
+        """Starts listening for payments in the background."""
+        self.till.start()
+        self._tasks = [asyncio.create_task(self._forget())]
+
+    async def close(self) -> None:
+        """Stops listening and leaves the node; the database stays the caller's."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.till.stop()
+        await self.lightning.close()
+
+    def info(self) -> bytes:
+        """GET /v1/info (NUT-06)."""
+        play_money = self.lightning.play_money
+        return msgspec.json.encode(info.mint_info(self._settings, self._keyring, play_money=play_money, now=_now()))
+
+    def keys(self) -> bytes:
+        """GET /v1/keys (NUT-01)."""
+        return nuts.encode(info.active_keys(self._keyring))
+
+    def keys_of(self, keyset_id: str) -> bytes:
+        """GET /v1/keys/{keyset_id} (NUT-02). Raises KeysetUnknown."""
+        return nuts.encode(info.keys_of(self._keyring, keyset_id))
+
+    def keysets(self) -> bytes:
+        """GET /v1/keysets (NUT-02)."""
+        return nuts.encode(info.all_keysets(self._keyring))
+
+    async def request_quote(self, body: bytes) -> bytes:
+        """POST /v1/mint/quote/bolt11 (NUT-04, NUT-23)."""
+        quote = await minting.request_quote(
+            self._database,
+            self.lightning,
+            nuts.parse_quote(body),
+            most=self._settings.max_mint,
+            expiry_seconds=self._settings.invoice_expiry,
+            now=_now(),
+        )
+        return nuts.encode(info.quote_answer(quote))
+
+    async def check_quote(self, quote_id: str) -> bytes:
+        """GET /v1/mint/quote/bolt11/{quote_id} (NUT-04)."""
+        return nuts.encode(info.quote_answer(await minting.check_quote(self._database, self.till, quote_id)))
+
+    async def mint(self, body: bytes) -> bytes:
+        """POST /v1/mint/bolt11 (NUT-04, NUT-20)."""
+        signed, fresh = await minting.mint(
+            self._database,
+            self._keyring,
+            self._workers,
+            self.till,
+            nuts.parse_mint(body),
+            request_hash("POST", MINT_PATH, body),
+            _now(),
+        )
+        if fresh:
+            self.metrics.mint_issued_sat.inc(sum(amount for _, amount, _ in signed))
+        return self._signatures(signed)
+
+    async def swap(self, body: bytes) -> bytes:
+        """POST /v1/swap (NUT-03)."""
+        request = nuts.parse_swap(body)
+        claim = request_hash("POST", SWAP_PATH, body)
+        return self._signatures(await swap(self._database, self._keyring, self._workers, request, claim, _now()))
+
+    async def check_state(self, body: bytes) -> bytes:
+        """POST /v1/checkstate (NUT-07)."""
+        return nuts.encode(await state.check_state(self._database, nuts.parse_check_state(body)))
+
+    async def restore(self, body: bytes) -> bytes:
+        """POST /v1/restore (NUT-09)."""
+        return nuts.encode(await state.restore(self._database, self._keyring, nuts.parse_restore(body)))
+
+    def _signatures(self, signed: list[SignedOutput]) -> bytes:
+        return nuts.encode(nuts.SignaturesAnswer([state.signature(self._keyring, each) for each in signed]))
+
+    async def _forget(self) -> None:
+        while True:
+            try:
+                more = await self._database.write(answers.forget_on, _now()) == answers.SWEEP
+            except DatabaseUnavailable:
+                log.warning("old answers wait for the database")
+                more = False
+            await asyncio.sleep(0.1 if more else FORGET_EVERY)
+
+
+def open_lightning(settings: Settings, database: Database) -> Lightning:
+    """The node that the settings name. Raises ConfigurationError."""
+    if settings.lightning == "lnd":
+        return LndNode.open(settings.lnd_url, settings.lnd_macaroon_file, settings.lnd_cert_file)
+    return PlayNode(database, settings.settle_after)
+
+
+def _now() -> int:
+    return int(time.time())
