@@ -29,7 +29,7 @@ MAX_KEYS: Final = 256
 HexPoint = Annotated[str, Meta(pattern=r"^0[23][0-9a-f]{64}\Z")]
 HexKeyset = Annotated[str, Meta(pattern=r"^(00[0-9a-f]{14}|01[0-9a-f]{64})\Z")]
 HexScalar = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Amount = Annotated[int, Meta(ge=0, le=(1 << 63))]
+Amount = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Time = Annotated[int, Meta(ge=0, le=(1 << 53))]
 ShortText = Annotated[str, Meta(max_length=1_024)]
 LongText = Annotated[str, Meta(max_length=65_536)]
