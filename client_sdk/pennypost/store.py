@@ -27,8 +27,8 @@ BUSY = 30.0
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE keysets (
-        id TEXT PRIMARY KEY, mint TEXT NOT NULL, unit TEXT NOT NULL, active INTEGER NOT NULL, fee INTEGER NOT NULL,
-        final_expiry INTEGER, keys BLOB NOT NULL
+        id TEXT NOT NULL, mint TEXT NOT NULL, unit TEXT NOT NULL, active INTEGER NOT NULL, fee INTEGER NOT NULL,
+        final_expiry INTEGER, keys BLOB NOT NULL, PRIMARY KEY (mint, id)
     ) STRICT;
     CREATE TABLE counters (keyset TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT;
     CREATE TABLE purchases (
