@@ -128,9 +128,8 @@ lock:
 	$(LOCK) pyproject.toml --extra server --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
 	@# a package may have left a Python that is promised: each must find every locked version
-	for version in 3.11 3.12 3.13; do $(UV) pip install --quiet --dry-run --only-binary :all: --python-version $$version \
-		--target $(CACHE)/lock-check --require-hashes -r requirements/dev.txt; done
-	$(LOCK) --no-strip-extras requirements/bench.in -o requirements/bench.txt
+	@for version in 3.11 3.12 3.13; do $(BIN)/python $(PIP) install -q --dry-run --ignore-installed --only-binary :all: \
+		--python-version $$version --target $(CACHE)/lock --require-hashes -r requirements/dev.txt; done
 
 clean:
 	@rm -rf .venv .cache dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache tests/interop/node/node_modules
