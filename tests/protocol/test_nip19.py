@@ -128,7 +128,8 @@ def test_decode_refuses(prefix: str, data: bytes) -> None:
 
 
 def test_unknown_parts_are_passed_over() -> None:
-    assert nip19.decode(_raw("nprofile", b"\x09\x02hi" + KEY_PART + b"\xff\x00")) == Entity("nprofile", PUB)
+    for part in (b"\x09\x02hi", b"\xff\x00", b"\x01\x01\xe9", b"\x01\x02\x1b[", AUTHOR_PART):
+        assert nip19.decode(_raw("nprofile", part + KEY_PART + part)) == Entity("nprofile", PUB)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,10 @@ def test_unknown_parts_are_passed_over() -> None:
         Entity("nprofile", PUB, ("wss://" + "x" * 250,)),
         Entity("nprofile", PUB, ("wss://relay.example.com",) * 200),
         Entity("naddr", b"", (), PUB, None, "d"),
+        Entity("naddr", b"", (), PUB, -1, "d"),
+        Entity("naddr", b"", (), PUB, 65_536, "d"),
+        Entity("naddr", b"", (), PUB, 2**40, "d"),
+        Entity("naddr", b"", (), PUB, 1, "\ud800"),
         Entity("nrelay", PUB),
         Entity("npub", PUB[:31]),
     ],

@@ -80,12 +80,10 @@ def encode(entity: Entity) -> str:
     """The identifier of an Entity. Raises InvalidInput where its fields do not fit the prefix or are too long."""
     if entity.prefix in _BARE:
         return _encode_bare(entity.prefix, entity.key)
-    special = (entity.identifier or "").encode() if entity.prefix == "naddr" else entity.key
-    items = [(_SPECIAL, special), *((_RELAY, relay.encode()) for relay in entity.relays)]
-    if entity.author is not None:
-        items.append((_AUTHOR, entity.author))
-    if entity.kind is not None:
-        items.append((_KIND, entity.kind.to_bytes(4, "big")))
+    try:
+        items = list(_items(entity))
+    except (UnicodeEncodeError, OverflowError):
+        raise InvalidInput("a part of the identifier cannot be written") from None
     if any(len(value) > 255 for _, value in items):
         raise InvalidInput("a part of the identifier has over 255 bytes")
     # What is written must be readable: the check is the reader's.
@@ -155,7 +153,7 @@ def _entity(prefix: str, data: bytes) -> Entity:
     for number, value in _parts(data):
         if number == _SPECIAL and special is None:
             special = value
-        elif number == _RELAY and value.isascii():
+        elif number == _RELAY and value.isascii() and value.decode().isprintable():
             relays.append(value.decode())
         elif number == _AUTHOR and author is None and prefix != "nprofile":
             author = _key(value)
@@ -171,6 +169,17 @@ def _entity(prefix: str, data: bytes) -> Entity:
         return Entity(prefix, b"", tuple(relays), author, kind, special.decode())
     except UnicodeDecodeError:
         raise InvalidKey("the identifier is no text") from None
+
+
+def _items(entity: Entity) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each part that `encode` writes."""
+    yield _SPECIAL, (entity.identifier or "").encode() if entity.prefix == "naddr" else entity.key
+    for relay in entity.relays:
+        yield _RELAY, relay.encode()
+    if entity.author is not None:
+        yield _AUTHOR, entity.author
+    if entity.kind is not None:
+        yield _KIND, entity.kind.to_bytes(4, "big")
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -12,6 +12,8 @@ A price file (TOML) is a list of rules, tried in order, and the kinds that need 
     per_day = 0                       # sat for each day of kept time
     ttl_default = 2592000             # seconds, where the event has no expiration
     ttl_max = 31536000                # seconds
+
+Raising a `ttl_default` later lets mail whose time was over be sent again: it prolongs `keep_until` of old events too.
 """
 
 from __future__ import annotations
