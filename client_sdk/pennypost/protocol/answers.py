@@ -25,10 +25,10 @@ MAX_ITEMS: Final = 1_000
 MAX_KEYS: Final = 256
 """Most keys of a keyset, and keysets of a mint, that a wallet reads."""
 
-# The end is \Z: $ would let a line feed through.
-HexPoint = Annotated[str, Meta(pattern=r"^0[23][0-9a-f]{64}\Z")]
-HexKeyset = Annotated[str, Meta(pattern=r"^(00[0-9a-f]{14}|01[0-9a-f]{64})\Z")]
-HexScalar = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+# $ alone would let a line feed through, and \Z is not known to JSON Schema.
+HexPoint = Annotated[str, Meta(pattern=r"^0[23][0-9a-f]{64}$(?!\n)")]
+HexKeyset = Annotated[str, Meta(pattern=r"^(00[0-9a-f]{14}|01[0-9a-f]{64})$(?!\n)")]
+HexScalar = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Amount = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Time = Annotated[int, Meta(ge=0, le=(1 << 53))]
 ShortText = Annotated[str, Meta(max_length=1_024)]
@@ -78,7 +78,7 @@ class RestoreAnswer(msgspec.Struct, frozen=True):
 class ProofState(msgspec.Struct, frozen=True):
     """The state of the proof with this `Y` (NUT-07)."""
 
-    Y: Annotated[str, Meta(pattern=r"^0[23][0-9a-fA-F]{64}\Z")]
+    Y: Annotated[str, Meta(pattern=r"^0[23][0-9a-fA-F]{64}$(?!\n)")]
     state: Literal["UNSPENT", "PENDING", "SPENT"]
     witness: LongText | None = None
 
