@@ -13,6 +13,7 @@ that is refused leaves the quote as it was. Locks in the order answers < quote <
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import NamedTuple
 
@@ -44,6 +45,9 @@ from pennypost_mint.workers import Workers
 
 QUOTE_BYTES = 16
 """128 random bits: an id is all that an unlocked quote needs to be minted, so it must not be guessed."""
+
+_QUOTE = re.compile(r"[0-9a-f]{32}")
+"""What does not look so was never given out, and is not shown to the database: PostgreSQL refuses some texts."""
 
 
 class Commit(NamedTuple):
@@ -94,6 +98,8 @@ async def request_quote(
 
 async def check_quote(database: Database, till: Till, quote_id: str) -> Quote:
     """The quote as it is now. Raises QuoteUnknown."""
+    if not _QUOTE.fullmatch(quote_id):
+        raise QuoteUnknown
     quote = await database.read(quotes.quote_on, quote_id)
     if quote is None:
         raise QuoteUnknown
@@ -114,6 +120,8 @@ async def mint(
     Raises the MintError that NUT-04 and NUT-20 name, WorkerFailed, Overloaded or DatabaseUnavailable; then nothing
     was issued.
     """
+    if not _QUOTE.fullmatch(request.quote):
+        raise QuoteUnknown
     quote, answered = await database.read(_look_on, request.quote, claim)
     if quote is None:
         raise QuoteUnknown

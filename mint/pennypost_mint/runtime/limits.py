@@ -66,6 +66,9 @@ FUTURE = 900
 HELD_BACK = 60
 """Seconds an event waits for a database that is away before it is answered with an error."""
 
+MAX_CONNECTIONS = 20_000
+"""WebSocket connections at once; an idle one costs some 30 KB."""
+
 CPU_RATE = 200_000
 CPU_BURST = 2_000_000
 """Microseconds of work a connection may cause each second, and at once; past it it is read more slowly. What a stamp
