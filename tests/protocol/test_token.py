@@ -348,6 +348,7 @@ MALFORMED: dict[str, object] = {
     "A: lone surrogate": cashu_a(token_a(proof_a(secret="\ud800"))),
     "A: something after its end": cashu_a(json.dumps(token_a()).encode() + b"x"),
     "A: no entries": cashu_a(token_a(token=[])),
+    "A: 257 entries": cashu_a(token_a(token=[{"mint": MINT, "proofs": [proof_a()]}] * 257)),
     "A: entries no list": cashu_a(token_a(token={})),
     "A: entry no object": cashu_a(token_a(token=[1])),
     "A: proofs no list": cashu_a(token_a(token=[{"mint": MINT, "proofs": {}}])),

@@ -147,7 +147,10 @@ def _json_token(data: bytes, known_ids: Sequence[str] | None, keep_dleq: bool, m
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         malformed("not JSON")
     body = _object(body)
-    entries = [_object(entry) for entry in _array(body.get("token"))]
+    listed = _array(body.get("token"))
+    if len(listed) > max_proofs:
+        malformed("too many proofs")
+    entries = [_object(entry) for entry in listed]
     raw = [_object(proof) for entry in entries for proof in _array(entry.get("proofs"))]
     mints = {_string(entry.get("mint"), MAX_MINT) for entry in entries}
     if len(mints) != 1:
