@@ -1,0 +1,44 @@
+"""Authentication (NIP-42): a challenge at once on connecting, an answer for this relay, now, to that challenge."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import urlsplit
+
+from pennypost.protocol.errors import AuthInvalid
+from pennypost.protocol.event import KIND_AUTH, Event, tag_value
+
+WINDOW = 600
+"""Seconds that `created_at` may be off."""
+
+
+def new_challenge() -> str:
+    """A challenge nobody can guess: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+def relay_name(url: str) -> str | None:
+    """`host[:port]` of a relay's address in lower case, without a default port; None for what is none."""
+    try:
+        parts = urlsplit(url.strip().lower())
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = 443 if parts.scheme in ("wss", "https") else 80
+    return host if port in (None, default) else f"{host}:{port}"
+
+
+def check_auth(event: Event, challenge: str, names: set[str], now: int) -> None:
+    """Everything about an AUTH event but its signature. `names`: how this office is called. Raises AuthInvalid."""
+    if event.kind != KIND_AUTH:
+        raise AuthInvalid("not of kind 22242")
+    if abs(event.created_at - now) > WINDOW:
+        raise AuthInvalid("its time is not now")
+    given = tag_value(event, "challenge") or ""
+    if not secrets.compare_digest(given.encode(), challenge.encode()):
+        raise AuthInvalid("another challenge")
+    if relay_name(tag_value(event, "relay") or "") not in names:
+        raise AuthInvalid("another relay")

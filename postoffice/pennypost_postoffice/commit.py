@@ -1,0 +1,294 @@
+"""The transaction that takes stamps and stores mail, for everything that waits at once.
+
+    1  what is stored, deleted, spent and signed already
+    2  plan in arrival order; what shares an id, a Y or an address with one already planned waits for the next batch
+    3  insert events, by id, and take their replaceable addresses
+    4  spend the stamps of those inserted, by Y
+    5  an event that lost a Y to another transaction goes again, and gives back its other Ys
+    6  change signatures, by blinded message
+    7  what is replaced or deleted goes, tags, and the feed's numbers last, under its lock
+
+Locks are taken in one order everywhere: events < addresses < spent < outputs < feed. An event that finds another
+transaction was faster with its id or address waits, too, for the next batch, whose step 1 sees what happened: so nobody
+is told "duplicate" for what was rolled back. `commit_on` is pure apart from SQL, for the database may run it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, update
+
+from pennypost.protocol.errors import (
+    EventDeleted,
+    EventExpired,
+    Newer,
+    OutputSigned,
+    PennypostError,
+    StampRequired,
+    StampSpent,
+)
+from pennypost_mint.api import OutputRow, SignedOutput, SpentProof, record_signatures_on, spend_on, unspend_on
+from pennypost_mint.runtime.sets import delete_in, delete_rows, insert_ignore, insert_rows, select_in
+from pennypost_postoffice.deletion import Target
+from pennypost_postoffice.known import Known, known_on, targets_on
+from pennypost_postoffice.post import Post
+from pennypost_postoffice.removal import remove_on
+from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, feed_head, tags, tombstones
+
+DAY = 86_400
+
+_EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body")
+_ADDRESS = ("address", "event_id", "created_at", "keep_until")
+_TAG = ("key", "created_at", "event_id")
+_FEED = ("seq", "event_id", "record", "keep_until")
+
+Buried = dict[tuple[bytes, ...], tuple[int, ...]]
+
+
+class RaceLost(Exception):
+    """Another transaction signed the same blinded message first: roll back, then run the batch again."""
+
+
+class Planned(NamedTuple):
+    """An event to store: whether its stamp is spent, what it deletes, until when it is kept (Unix seconds)."""
+
+    post: Post
+    spends: bool
+    targets: list[Target]
+    keep_until: int
+
+
+class Done(NamedTuple):
+    """What became of a batch; every event of it is in one of the four lists. `stored` is in the order of the feed."""
+
+    stored: list[Planned]
+    duplicates: list[tuple[Post, list[SignedOutput]]]
+    refused: list[tuple[Post, PennypostError]]
+    waiting: list[Post]
+
+
+def commit_on(connection: Connection, posts: Sequence[Post], now: int) -> Done:
+    """Stores what can be stored of these verified events; `now` in Unix seconds. Raises RaceLost."""
+    batch = _Batch(connection, now)
+    batch.know(posts)
+    batch.plan(posts)
+    if batch.planned:
+        batch.insert_events()
+        batch.take_addresses()
+        batch.spend()
+        batch.record_change()
+        batch.remove()
+        batch.insert_tags()
+        batch.number()
+    return Done(batch.planned, batch.duplicates, batch.refused, batch.waiting)
+
+
+class _Batch:
+    """One run of the seven steps: `planned` shrinks from step to step, the other lists grow."""
+
+    known: Known
+
+    def __init__(self, connection: Connection, now: int) -> None:
+        self._connection = connection
+        self._now = now
+        self.planned: list[Planned] = []
+        self.duplicates: list[tuple[Post, list[SignedOutput]]] = []
+        self.refused: list[tuple[Post, PennypostError]] = []
+        self.waiting: list[Post] = []
+
+    def know(self, posts: Sequence[Post]) -> None:
+        """Step 1."""
+        self.known = known_on(self._connection, posts, [y for post in posts for y in post.ys])
+
+    def plan(self, posts: Sequence[Post]) -> None:
+        """Step 2."""
+        known, now = self.known, self._now
+        busy: set[bytes] = set()
+        for post in posts:
+            claims = post.claims()
+            if not busy.isdisjoint(claims):
+                self.waiting.append(post)
+                continue
+            if post.id in known.stored:
+                self.duplicates.append((post, known.change_of(post)))
+                continue
+            targets = known.own_targets(post, now) if post.deletion is not None else []
+            spends = not post.postage.free and not targets
+            error = self._refusal(post, spends)
+            if error is not None:
+                self.refused.append((post, error))
+                continue
+            busy.update(claims)
+            until = max([post.postage.keep_until, *(target.keep_until for target in targets)])
+            self.planned.append(Planned(post, spends, targets, until))
+
+    def _refusal(self, post: Post, spends: bool) -> PennypostError | None:
+        known, now = self.known, self._now
+        if post.postage.keep_until <= now:
+            return EventExpired()
+        if known.is_deleted(post):
+            return EventDeleted()
+        if known.is_outdated(post, now):
+            return Newer()
+        if not spends:
+            return None
+        if post.stamp is None:
+            return post.refusal or StampRequired()
+        if not known.spent.isdisjoint(post.ys):
+            return StampSpent()
+        if any(blank.b in known.signed for blank in post.blanks):
+            return OutputSigned()
+        return None
+
+    def insert_events(self) -> None:
+        """Step 3."""
+        rows = sorted(
+            (
+                plan.post.id,
+                plan.post.pubkey,
+                plan.post.event.kind,
+                plan.post.event.created_at,
+                plan.keep_until,
+                plan.post.body,
+            )
+            for plan in self.planned
+        )
+        inserted = insert_ignore(self._connection, events, _EVENT, rows, "id")
+        if len(inserted) < len(rows):
+            self._wait_unless(lambda plan: plan.post.id in inserted)
+
+    def take_addresses(self) -> None:
+        """Step 3: an address whose current event is no longer the one of step 1 was taken by another transaction."""
+        takers = {plan.post.address: plan for plan in self.planned if plan.post.address is not None}
+        if not takers:
+            return
+        self._replace_addresses(
+            old=[
+                (address, self.known.addresses[address].event_id)
+                for address in takers
+                if address in self.known.addresses
+            ],
+            new=[
+                (address, plan.post.id, plan.post.event.created_at, plan.keep_until) for address, plan in takers.items()
+            ],
+        )
+        held = dict(select_in(self._connection, addresses, ("address", "event_id"), "address", takers))
+        lost = [plan for address, plan in takers.items() if held.get(address) != plan.post.id]
+        if lost:
+            self._withdraw(lost)
+            self.waiting += [plan.post for plan in lost]
+
+    def spend(self) -> None:
+        """Steps 4 and 5."""
+        day = self._now // DAY
+        rows = [
+            SpentProof(y, position, proof[1], day, None)
+            for plan in self.planned
+            if plan.spends and plan.post.stamp is not None
+            for y, position, proof in zip(plan.post.ys, plan.post.stamp.positions, plan.post.stamp.proofs, strict=True)
+        ]
+        taken = spend_on(self._connection, rows)
+        if len(taken) == len(rows):
+            return
+        lost = [plan for plan in self.planned if plan.spends and not taken.issuperset(plan.post.ys)]
+        unspend_on(self._connection, sorted(y for plan in lost for y in plan.post.ys if y in taken))
+        self._restore_addresses(lost)
+        self._withdraw(lost)
+        self.refused += [(plan.post, StampSpent()) for plan in lost]
+
+    def record_change(self) -> None:
+        """Step 6. Raises RaceLost."""
+        day = self._now // DAY
+        rows: list[OutputRow] = [
+            (output.blank.b, output.blank.position, output.amount, signature.c, signature.e, signature.s, day)
+            for plan in self.planned
+            if plan.spends
+            for output, signature in zip(plan.post.outputs, plan.post.signatures, strict=True)
+        ]
+        if rows and len(record_signatures_on(self._connection, rows)) < len(rows):
+            raise RaceLost
+
+    def remove(self) -> None:
+        """Step 7: versions that were replaced, and what deletions name."""
+        targets = {target.id: target for plan in self.planned for target in plan.targets}
+        replaced = [
+            self.known.addresses[plan.post.address].event_id
+            for plan in self.planned
+            if plan.post.address is not None and plan.post.address in self.known.addresses
+        ]
+        targets |= targets_on(self._connection, replaced)
+        remove_on(self._connection, targets.values())
+        deletions = [plan for plan in self.planned if plan.post.deletion is not None]
+        if deletions:
+            self._bury(deletions)
+
+    def insert_tags(self) -> None:
+        """Step 7: the index of `#x` filters."""
+        rows = [(key, plan.post.event.created_at, plan.post.id) for plan in self.planned for key in plan.post.tag_keys]
+        rows.sort()
+        insert_rows(self._connection, tags, _TAG, rows)
+
+    def number(self) -> None:
+        """Step 7: whoever updates the head holds it until his commit, so numbers become visible in their order."""
+        count = len(self.planned)
+        if not count:
+            return
+        head = update(feed_head).where(feed_head.c.id == 1).values(last=feed_head.c.last + count)
+        last = self._connection.execute(head.returning(feed_head.c.last)).scalar_one()
+        rows = [
+            (seq, plan.post.id, plan.post.record, plan.keep_until)
+            for seq, plan in enumerate(self.planned, last - count + 1)
+        ]
+        insert_rows(self._connection, feed, _FEED, rows)
+
+    def _wait_unless(self, won: Callable[[Planned], bool]) -> None:
+        self.waiting += [plan.post for plan in self.planned if not won(plan)]
+        self.planned = [plan for plan in self.planned if won(plan)]
+
+    def _withdraw(self, lost: list[Planned]) -> None:
+        """Takes events of this transaction back; nothing but their rows in `events` exists yet."""
+        ids = {plan.post.id for plan in lost}
+        delete_in(self._connection, events, "id", sorted(ids))
+        self.planned = [plan for plan in self.planned if plan.post.id not in ids]
+
+    def _replace_addresses(self, old: Iterable[tuple[bytes, bytes]], new: Iterable[tuple[Any, ...]]) -> None:
+        delete_rows(self._connection, addresses, ("address", "event_id"), sorted(old))
+        insert_ignore(self._connection, addresses, _ADDRESS, sorted(new), "address")
+
+    def _restore_addresses(self, lost: list[Planned]) -> None:
+        pairs = [(plan.post.address, plan.post.id) for plan in lost if plan.post.address is not None]
+        before = [(address, *self.known.addresses[address]) for address, _ in pairs if address in self.known.addresses]
+        if pairs:
+            self._replace_addresses(pairs, before)
+
+    def _bury(self, deletions: list[Planned]) -> None:
+        """Tombstones, kept as long as the event itself would have been; for one not seen, as long as the deletion."""
+        graves: Buried = {}
+        places: Buried = {}
+        for plan in deletions:
+            assert plan.post.deletion is not None
+            own = {target.id: target.keep_until for target in plan.targets}
+            for identifier in plan.post.deletion.ids:
+                if identifier in own or identifier not in self.known.targets:
+                    _extend(graves, (identifier, plan.post.pubkey), (own.get(identifier, plan.keep_until),))
+            for address in plan.post.deletion.addresses:
+                _extend(places, (address,), (plan.post.event.created_at, plan.keep_until))
+        self._extend_rows(tombstones, ("id", "pubkey"), ("keep_until",), graves)
+        self._extend_rows(address_tombstones, ("address",), ("deleted_at", "keep_until"), places)
+
+    def _extend_rows(self, table: Any, keys: tuple[str, ...], values: tuple[str, ...], rows: Buried) -> None:
+        """Inserts rows; where one exists, the later times stay."""
+        width = len(keys)
+        for row in select_in(self._connection, table, keys + values, keys[0], sorted({key[0] for key in rows})):
+            if row[:width] in rows:
+                _extend(rows, row[:width], row[width:])
+        delete_rows(self._connection, table, keys, sorted(rows))
+        insert_ignore(
+            self._connection, table, keys + values, sorted(key + found for key, found in rows.items()), keys[0]
+        )
+
+
+def _extend(rows: Buried, key: tuple[bytes, ...], times: tuple[int, ...]) -> None:
+    rows[key] = tuple(map(max, rows.get(key, times), times))

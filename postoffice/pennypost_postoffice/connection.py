@@ -1,0 +1,326 @@
+"""One WebSocket connection (raw ASGI): frames in, frames out, nothing in between but bounds.
+
+    from the client              to the client
+    EVENT event stamp? change?   OK, with CHANGE before it; once it is durable or refused
+    REQ name filter …            EVENT …, EOSE, then EVENT for what is new; or CLOSED
+    CLOSE name                   –
+    AUTH event                   OK
+    anything else                NOTICE "… unparseable message …" at once (Keychat sends a bare `ping` and waits for it)
+    –                            AUTH challenge at once on connecting
+
+Reading stops, and nothing is dropped, while the connection has too many events without an answer, too many REQs that
+wait, or has used up its share of CPU; or while the whole office is full. A reader that does not take what it asked for
+is cut off when OUTGOING bytes wait for it. Repeating a frame is always safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pennypost.protocol.errors import (
+    DatabaseUnavailable,
+    FrameTooLarge,
+    InvalidFilter,
+    InvalidFrame,
+    PennypostError,
+    TooManySubscriptions,
+)
+from pennypost.protocol.filter import FilterBounds, parse_filter
+from pennypost.protocol.frames import (
+    AuthFrame,
+    CloseFrame,
+    EventFrame,
+    ReqFrame,
+    auth_message,
+    change_message,
+    closed_message,
+    eose_message,
+    notice_message,
+    ok_message,
+    parse_client_frame,
+)
+from pennypost_mint.runtime.limits import (
+    CPU_BURST,
+    CPU_RATE,
+    IN_FLIGHT,
+    MAX_FILTER_VALUES,
+    MAX_FILTERS,
+    MAX_FRAME,
+    MAX_LIMIT,
+    MAX_SUBSCRIPTIONS,
+    OUTGOING,
+    QUERIES,
+)
+from pennypost_postoffice.auth import new_challenge
+from pennypost_postoffice.live import Subscription
+from pennypost_postoffice.post import Answer, Post
+from pennypost_postoffice.store import Query, read_step
+
+if TYPE_CHECKING:
+    from pennypost_postoffice.office import Office
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+BOUNDS = FilterBounds(authors=MAX_FILTER_VALUES, tag_values=MAX_FILTER_VALUES, limit=MAX_LIMIT)
+
+# What work costs, in microseconds, as the profile in docs/reference/performance.md has it.
+COST_FRAME = 20
+COST_REFUSED = 150
+COST_FILTER = 200
+COST_VALUE = 2
+COST_ROW = 15
+
+
+class Connection:
+    """The state of one connection; `office.websocket` runs it."""
+
+    def __init__(self, office: Office, origin: str) -> None:
+        self.origin = origin
+        self.authenticated: set[str] = set()
+        self.rate_key = object()
+        self.subscriptions: dict[str, Subscription] = {}
+        self._office = office
+        self._challenge = new_challenge()
+        self._in_flight = 0
+        self._queries: deque[Subscription] = deque()
+        self._query_task: asyncio.Task[None] | None = None
+        self._outgoing: deque[str] = deque()
+        self._outgoing_size = 0
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._spent = 0.0
+        self._spent_at = monotonic()
+        self._closed = False
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Serves until either side closes."""
+        self._task = asyncio.current_task()
+        writer = asyncio.create_task(self._write(send))
+        self.send(auth_message(self._challenge))
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                self.received(message.get("text"))
+                if self._is_full():
+                    await self._wait_for_room()
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+        finally:
+            self.close()
+            writer.cancel()
+
+    def received(self, text: str | None) -> None:
+        """One frame of the client; None for a binary one, which NIP-01 does not know."""
+        try:
+            if text is None:
+                raise InvalidFrame("binary")
+            if len(text) > MAX_FRAME:
+                raise FrameTooLarge
+            frame = parse_client_frame(text)
+        except PennypostError as error:
+            self._charge(COST_REFUSED)
+            self.send(notice_message(error.nip01()))
+            return
+        if isinstance(frame, EventFrame):
+            self._event(frame)
+        elif isinstance(frame, ReqFrame):
+            self._req(frame)
+        elif isinstance(frame, CloseFrame):
+            self._close_subscription(frame.subscription)
+        else:
+            self._auth(frame)
+
+    def _event(self, frame: EventFrame) -> None:
+        post = Post(self, monotonic())
+        try:
+            self._office.accept(post, frame.event, frame.token, frame.options)
+        except PennypostError as error:
+            self._refuse(frame, error)
+
+    def _auth(self, frame: AuthFrame) -> None:
+        post = Post(self, monotonic())
+        try:
+            self._office.accept_auth(post, frame.event, self._challenge)
+        except PennypostError as error:
+            self._refuse(frame, error)
+
+    def _refuse(self, frame: EventFrame | AuthFrame, error: PennypostError) -> None:
+        """Where there is no 64-digit id there is no OK but a NOTICE."""
+        self._charge(COST_REFUSED)
+        self._office.count(error.code)
+        identifier = frame.id
+        if identifier is None:
+            self.send(notice_message(error.nip01()))
+        else:
+            self.send(ok_message(identifier, False, error.nip01()))
+
+    def took(self) -> None:
+        """An event of this connection is on its way."""
+        self._in_flight += 1
+
+    def answered(self, post: Post, answer: Answer) -> None:
+        """An event of this connection is durable or refused."""
+        self._in_flight -= 1
+        if not answer.accepted or answer.code == "duplicate":
+            self._charge(COST_REFUSED)
+        if answer.change:
+            self.send(change_message(post.event.id, answer.change))
+        self.send(ok_message(post.event.id, answer.accepted, answer.message))
+        if self._in_flight <= IN_FLIGHT // 2:
+            self._room.set()
+
+    def _req(self, frame: ReqFrame) -> None:
+        name = frame.subscription
+        try:
+            if name not in self.subscriptions and len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
+                raise TooManySubscriptions
+            if not 0 < len(frame.filters) <= MAX_FILTERS:
+                raise InvalidFilter(f"a REQ has 1 to {MAX_FILTERS} filters")
+            filters = tuple(parse_filter(each, BOUNDS) for each in frame.filters)
+        except PennypostError as error:
+            self._charge(COST_REFUSED)
+            self._close_subscription(name)
+            self.send(closed_message(name, error.nip01()))
+            return
+        self._close_subscription(name)
+        subscription = self.subscriptions[name] = Subscription(self, name, filters)
+        self._office.live.add(subscription)
+        self._office.metrics.office_subscriptions.inc()
+        values = sum(len(watch.index_keys()) for watch in subscription.watches)
+        self._charge(COST_FILTER * len(filters) + COST_VALUE * values)
+        self._queries.append(subscription)
+        if self._query_task is None:
+            self._query_task = asyncio.create_task(self._serve_queries())
+
+    def _close_subscription(self, name: str) -> None:
+        subscription = self.subscriptions.pop(name, None)
+        if subscription is not None:
+            self._office.live.remove(subscription)
+            self._office.metrics.office_subscriptions.dec()
+
+    async def _serve_queries(self) -> None:
+        """Stored events, one REQ after the other; ends when none waits."""
+        try:
+            while self._queries:
+                subscription = self._queries.popleft()
+                if not subscription.closed:
+                    await self._serve_stored(subscription)
+                self._room.set()
+        finally:
+            self._query_task = None
+
+    async def _serve_stored(self, subscription: Subscription) -> None:
+        office = self._office
+        query = Query(subscription.watches, office.live, self.authenticated)
+        while not query.finished:
+            before = query.rows
+            try:
+                bodies = await office.database.read(read_step, query, office.now())
+            except DatabaseUnavailable as error:
+                self._end_subscription(subscription, error)
+                return
+            if subscription.closed:
+                return
+            for body in bodies:
+                self.send(subscription.frame(body))
+            self._charge(COST_ROW * (query.rows - before))
+            await self._drain()
+        if not subscription.closed:
+            self.send(eose_message(subscription.name))
+            subscription.caught_up(query.sent, office.committer.publishing)
+
+    def _end_subscription(self, subscription: Subscription, error: PennypostError) -> None:
+        if not subscription.closed:
+            self._close_subscription(subscription.name)
+            self.send(closed_message(subscription.name, error.nip01()))
+
+    def send(self, text: str) -> None:
+        """Queues one frame; a reader for whom OUTGOING bytes wait is cut off."""
+        self._outgoing.append(text)
+        self._outgoing_size += len(text)
+        if self._outgoing_size > OUTGOING:
+            self.cut_off()
+        self._more.set()
+
+    def cut_off(self) -> None:
+        """Closes the connection of a reader that is too slow."""
+        if not self._closed and self._task is not None:
+            self._office.metrics.office_slow_readers.inc()
+            self.close()
+            self._task.cancel()
+
+    def close(self) -> None:
+        """Forgets everything of this connection; events on their way are stored all the same."""
+        self._closed = True
+        self._outgoing.clear()
+        self._queries.clear()
+        if self._query_task is not None:
+            self._query_task.cancel()
+        for name in list(self.subscriptions):
+            self._close_subscription(name)
+
+    async def _write(self, send: Send) -> None:
+        outgoing = self._outgoing
+        try:
+            while True:
+                while outgoing:
+                    text = outgoing.popleft()
+                    self._outgoing_size -= len(text)
+                    await send({"type": "websocket.send", "text": text})
+                self._drained.set()
+                self._more.clear()
+                await self._more.wait()
+        except OSError:
+            # the client went away; `receive` says so, too
+            self.close()
+
+    async def _drain(self) -> None:
+        """Waits until most of what was sent is on its way, then until the share of CPU allows more."""
+        while self._outgoing_size > OUTGOING // 4:
+            self._drained.clear()
+            await self._drained.wait()
+        if (pause := self._overdrawn()) > 0:
+            await asyncio.sleep(pause)
+
+    def _charge(self, microseconds: float) -> None:
+        self._spent += microseconds
+
+    def _overdrawn(self) -> float:
+        """Seconds until this connection is within its share of CPU again."""
+        if self._spent <= CPU_BURST:
+            return 0.0
+        now = monotonic()
+        self._spent = max(0.0, self._spent - (now - self._spent_at) * CPU_RATE)
+        self._spent_at = now
+        return max(0.0, self._spent - CPU_BURST) / CPU_RATE
+
+    def _is_full(self) -> bool:
+        return (
+            self._in_flight >= IN_FLIGHT
+            or len(self._queries) >= QUERIES
+            or self._spent > CPU_BURST
+            or self._office.is_full
+        )
+
+    async def _wait_for_room(self) -> None:
+        while True:
+            if self._in_flight >= IN_FLIGHT or len(self._queries) >= QUERIES:
+                self._room.clear()
+                await self._room.wait()
+            elif self._office.is_full:
+                await self._office.room.wait()
+            elif (pause := self._overdrawn()) > 0:
+                await asyncio.sleep(pause)
+            else:
+                return

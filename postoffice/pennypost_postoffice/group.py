@@ -1,0 +1,106 @@
+"""The commit stage: one transaction at a time, each with everything that came while the last one was under way.
+
+    verified ▶ waiting ▶ commit_on ─┬─ stored, duplicate, refused ▶ answered after the commit
+                  ▲                 └─ shares something with one of the batch ─┐
+                  └──────────────── before all others ────────────────────────┘
+
+A database that is away is asked again until it answers; what waits too long is answered by `Office.overdue`. A batch
+that fails for another reason is halved until the one event that breaks it stands alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import IntegrityError
+
+from pennypost.protocol.errors import DatabaseUnavailable, PennypostError, ServerError, StampSpent
+from pennypost_mint.runtime.limits import COMMIT_BATCH, COMMIT_BYTES
+from pennypost_mint.runtime.logs import logger
+from pennypost_postoffice.commit import Done, RaceLost, commit_on
+from pennypost_postoffice.post import Post, duplicate, refusal, stored
+from pennypost_postoffice.stage import Stage
+
+if TYPE_CHECKING:
+    from pennypost_postoffice.office import Office
+
+PAUSE = (0.05, 1.0)
+"""First and longest pause, in seconds, before a database that is away is asked again."""
+
+log = logger("commit")
+
+
+class Committer:
+    """Stores verified events in groups."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._stage = Stage(self._commit, most=COMMIT_BATCH, most_bytes=COMMIT_BYTES)
+        self._pause = PAUSE[0]
+        self.publishing: set[str] = set()
+        """Ids that may be visible in the database and are not yet published to subscribers."""
+
+    @property
+    def waiting(self) -> int:
+        """Verified events that no transaction has taken yet."""
+        return self._stage.waiting
+
+    def put(self, post: Post) -> None:
+        """Takes a verified event."""
+        self._stage.put(post)
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        await self._stage.run()
+
+    async def _commit(self, batch: list[Post]) -> None:
+        office = self._office
+        posts = office.unanswered(batch)
+        if not posts:
+            return
+        self.publishing = {post.event.id for post in posts}
+        began = monotonic()
+        try:
+            done: Done = await office.database.write(commit_on, posts, office.now())
+        except RaceLost:
+            self._stage.put_back(posts)
+        except DatabaseUnavailable:
+            self._stage.put_back(posts)
+            await asyncio.sleep(self._pause)
+            self._pause = min(2 * self._pause, PAUSE[1])
+        except (IntegrityError, PennypostError, ValueError, TypeError, LookupError) as error:
+            await self._halve(posts, error)
+        else:
+            self._pause = PAUSE[0]
+            self._answer(done, monotonic() - began)
+        self.publishing = set()
+
+    async def _halve(self, posts: list[Post], error: Exception) -> None:
+        if len(posts) > 1:
+            middle = len(posts) // 2
+            await self._commit(posts[:middle])
+            await self._commit(posts[middle:])
+            return
+        log.error("an event could not be stored", kind=type(error).__name__)
+        self._office.answer(posts[0], refusal(ServerError()))
+
+    def _answer(self, done: Done, seconds: float) -> None:
+        office = self._office
+        office.metrics.office_commit_events.observe(len(done.stored))
+        office.metrics.office_commit_seconds.observe(seconds)
+        self._stage.put_back(done.waiting)
+        for plan in done.stored:
+            post = plan.post
+            office.recent.remember(post, spent=plan.spends)
+            change = office.change_made(post) if plan.spends else None
+            office.answer(post, stored(plan.keep_until, change))
+        for post, signed in done.duplicates:
+            office.recent.remember(post, spent=False)
+            office.answer(post, duplicate(office.change_of(signed)))
+        for post, error in done.refused:
+            if isinstance(error, StampSpent):
+                office.recent.remember(post, spent=True)
+            office.answer(post, refusal(error))
+        office.committed(done.stored)

@@ -1,0 +1,256 @@
+"""The post office of one process: what it consists of, and how its parts reach each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from pennypost.protocol.errors import ConfigurationError, NobodyListening, Overloaded
+from pennypost.protocol.price import PriceList, parse_prices
+from pennypost_mint.api import Keyring, SignedOutput, Workers
+from pennypost_mint.runtime.database import Database
+from pennypost_mint.runtime.limits import HELD_BACK, MAX_CONNECTIONS, VERIFY_QUEUE
+from pennypost_mint.runtime.logs import logger
+from pennypost_mint.runtime.metrics import Metrics
+from pennypost_mint.runtime.settings import Settings
+from pennypost_postoffice import accept as accepting
+from pennypost_postoffice.auth import relay_name
+from pennypost_postoffice.commit import Planned
+from pennypost_postoffice.connection import Connection, Receive, Scope, Send
+from pennypost_postoffice.feed import Feed
+from pennypost_postoffice.group import Committer
+from pennypost_postoffice.live import Live
+from pennypost_postoffice.policy import Policy
+from pennypost_postoffice.post import Answer, Post, refusal
+from pennypost_postoffice.recent import Recent
+from pennypost_postoffice.retention import Retention
+from pennypost_postoffice.stamps import StampReader, mint_name
+from pennypost_postoffice.verify import Verifier
+
+OVERDUE_EVERY = 1.0
+"""Seconds between two looks for events that have waited too long."""
+
+CLOSE_TRY_LATER = 1013
+
+log = logger("office")
+
+
+class Office:
+    """A relay behind a stamp: `open`, `start`, `websocket` and the routes, `close`."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        keyring: Keyring,
+        workers: Workers,
+        metrics: Metrics,
+        prices: PriceList,
+    ) -> None:
+        self.database = database
+        self.settings = settings
+        self.keyring = keyring
+        self.workers = workers
+        self.metrics = metrics
+        self.policy = Policy(prices, monotonic)
+        self.stamps = StampReader(keyring, settings.url)
+        self.relay_names = {name for name in [relay_name(settings.url)] if name}
+        self.recent = Recent()
+        self.live = Live(private=settings.private_wraps)
+        self.feed = Feed(self)
+        self.verifier = Verifier(self, at_once=max(2, 2 * len(workers.pids)))
+        self.committer = Committer(self)
+        self.retention = Retention(self, settings.sweep_every)
+        self.in_flight: dict[Post, None] = {}
+        """Events without an answer, the oldest first."""
+        self.room = asyncio.Event()
+        """Set while the office takes more events."""
+        self.room.set()
+        self._connections: set[Connection] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+        self._counters: dict[str, Any] = {}
+        metrics.office_verify_waiting.set_function(lambda: self.verifier.waiting)
+        metrics.office_commit_waiting.set_function(lambda: self.committer.waiting)
+        metrics.office_feed_waiters.set_function(lambda: self.feed.waiters)
+        metrics.office_connections.set_function(lambda: len(self._connections))
+
+    @classmethod
+    async def open(
+        cls, database: Database, settings: Settings, keyring: Keyring, workers: Workers, metrics: Metrics
+    ) -> Office:
+        """A post office on a migrated database; `workers` know OFFICE_JOBS. Raises ConfigurationError."""
+        return cls(database, settings, keyring, workers, metrics, load_prices(settings.price_file))
+
+    async def start(self) -> None:
+        """Starts the stages; what has expired is deleted from now on."""
+        stages = [self.verifier.run(), self.committer.run(), self.feed.run(), self.retention.run(), self._overdue()]
+        self._tasks = [asyncio.create_task(stage) for stage in stages]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+
+    async def drain(self) -> None:
+        """Takes no more events, and waits until each taken so far is answered; at most HELD_BACK seconds."""
+        self._closing = True
+        self.room.clear()
+        self.feed.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), HELD_BACK)
+
+    async def close(self) -> None:
+        """Answers what is in flight, then stops."""
+        await self.drain()
+        for task in self._tasks:
+            task.remove_done_callback(_report)
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether sockets are not read until something is answered."""
+        return self._closing or len(self.in_flight) >= VERIFY_QUEUE
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(time.time())
+
+    def accept(self, post: Post, event: object, token: object, options: object) -> None:
+        """Takes an event with its stamp; `post.sender` is answered later, once. Raises as `accept.accept`."""
+        accepting.accept(self, post, event, token, options)
+        self._took(post)
+
+    def accept_auth(self, post: Post, event: object, challenge: str) -> None:
+        """Takes the answer to an AUTH challenge. Raises as `accept.accept_auth`."""
+        accepting.accept_auth(self, post, event, challenge)
+        self._took(post)
+
+    def _took(self, post: Post) -> None:
+        self.in_flight[post] = None
+        self._idle.clear()
+        post.sender.took()
+        if self.is_full:
+            self.room.clear()
+
+    def unanswered(self, posts: list[Post]) -> list[Post]:
+        """Those that still wait for an answer; the others were told to try again."""
+        return [post for post in posts if post in self.in_flight]
+
+    def answer(self, post: Post, answer: Answer) -> None:
+        """The one answer to an event; a second one is dropped."""
+        if post not in self.in_flight:
+            return
+        del self.in_flight[post]
+        if not self.in_flight:
+            self._idle.set()
+        self.count(answer.code)
+        self.metrics.office_answer_seconds.observe(monotonic() - post.arrived)
+        post.sender.answered(post, answer)
+        if not self.is_full:
+            self.room.set()
+
+    def count(self, code: str) -> None:
+        """Counts an answer by its code."""
+        counter = self._counters.get(code)
+        if counter is None:
+            counter = self._counters[code] = self.metrics.office_events.labels(code)
+        counter.inc()
+
+    def authenticated(self, post: Post) -> None:
+        """A verified answer to the sender's challenge (NIP-42)."""
+        post.sender.authenticated.add(post.event.pubkey)
+        self.answer(post, Answer(True, "", "auth"))
+
+    def pass_on(self, post: Post) -> None:
+        """A verified ephemeral event: to whoever listens now, and nowhere else."""
+        if self.live.publish(post.event, post.body):
+            self.answer(post, Answer(True, "accepted: passed on, not kept", "passed-on"))
+        else:
+            self.answer(post, refusal(NobodyListening()))
+
+    def committed(self, stored: list[Planned]) -> None:
+        """After a commit and its answers: subscribers and readers of the feed."""
+        sat = 0
+        news = False
+        for plan in stored:
+            self.live.publish(plan.post.event, plan.post.body)
+            news = news or plan.post.record is not None
+            if plan.spends and plan.post.stamp is not None:
+                sat += plan.post.stamp.sat
+        self.metrics.office_stamps_sat.inc(sat)
+        if news:
+            self.feed.grew()
+
+    def change_of(self, signed: list[SignedOutput]) -> list[dict[str, Any]] | None:
+        """Blind signatures as NUT-00 and NUT-12 write them; None when there are none."""
+        return [
+            {
+                "id": self.keyring.at(position).id,
+                "amount": amount,
+                "C_": signature.c.hex(),
+                "dleq": {"e": signature.e.hex(), "s": signature.s.hex()},
+            }
+            for position, amount, signature in signed
+        ] or None
+
+    def change_made(self, post: Post) -> list[dict[str, Any]] | None:
+        """The change of an event that was just stored."""
+        if not post.outputs:
+            return None
+        pairs = zip(post.outputs, post.signatures, strict=True)
+        return self.change_of([(output.blank.position, output.amount, signature) for output, signature in pairs])
+
+    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application of `/` over WebSocket."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        if len(self._connections) >= MAX_CONNECTIONS:
+            await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": "too many connections"})
+            return
+        connection = Connection(self, origin_of(scope))
+        self._connections.add(connection)
+        try:
+            await connection.run(receive, send)
+        finally:
+            self._connections.discard(connection)
+
+    async def _overdue(self) -> None:
+        """Nobody waits longer than HELD_BACK for an answer; the event may be stored yet, and repeating it is safe."""
+        while True:
+            await asyncio.sleep(OVERDUE_EVERY)
+            limit = monotonic() - HELD_BACK
+            for post in list(self.in_flight):
+                if post.arrived > limit:
+                    break
+                self.answer(post, refusal(Overloaded("this took too long")))
+
+
+def origin_of(scope: Mapping[str, Any]) -> str:
+    """`host[:port]` by which a connection reached us, as `mint_name` writes it; "" when it does not say."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return mint_name(f"http://{value.decode('latin-1')}") or ""
+    return ""
+
+
+def load_prices(path: Path | None) -> PriceList:
+    """The price list of a file; without one, the default. Raises ConfigurationError."""
+    if path is None:
+        return PriceList()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError("PENNYPOST_PRICE_FILE names a file that cannot be read") from None
+    return parse_prices(text)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A stage never ends by itself: without it nothing is answered, so the process must not go on in silence."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a stage of the post office ended", kind=type(error).__name__, exc_info=error)

@@ -1,0 +1,109 @@
+"""What this office accepts, as an ordered list of small functions: cheap ones first, each passes or raises.
+
+To change what is accepted, change or add one function here and name it in RULES; `accept` calls them in this order.
+None of them looks at the stamp, so none can cost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pennypost.protocol.errors import (
+    AuthRequired,
+    EventExpired,
+    EventTooFarAhead,
+    InvalidEvent,
+    KindRefused,
+    TooMany,
+)
+from pennypost.protocol.event import KIND_AUTH, Event, expiration, is_ephemeral
+from pennypost.protocol.price import Postage, PriceList, postage
+from pennypost_mint.runtime.limits import (
+    EPHEMERAL_BURST,
+    EPHEMERAL_RATE,
+    FREE_BURST,
+    FREE_RATE,
+    FUTURE,
+    MAX_EVENT,
+    TokenBucket,
+)
+from pennypost_postoffice.post import Sender
+
+KIND_VANISH = 62
+
+
+class Policy:
+    """The rules of one office. `clock` gives monotonic seconds, for the rates."""
+
+    def __init__(self, prices: PriceList, clock: Callable[[], float]) -> None:
+        self.prices = prices
+        self._ephemeral = TokenBucket(EPHEMERAL_RATE, EPHEMERAL_BURST, clock)
+        self._free = TokenBucket(FREE_RATE, FREE_BURST, clock)
+
+    def check(self, event: Event, size: int, now: int, sender: Sender) -> Postage:
+        """Runs every rule; returns the price. `size` is that of the canonical form in bytes, `now` in Unix seconds.
+
+        Raises InvalidEvent, KindRefused, EventTooFarAhead, AuthRequired, EventExpired, TooLong or TooMany.
+        """
+        for rule in RULES:
+            rule(event, size, now, sender)
+        if is_ephemeral(event.kind):
+            self._take(self._ephemeral, sender)
+            return Postage(0, now, free=True)
+        found = postage(event, size, now, self.prices)
+        if found.free:
+            self._take(self._free, sender)
+        return found
+
+    def _take(self, bucket: TokenBucket, sender: Sender) -> None:
+        if not bucket.take(sender.rate_key):
+            raise TooMany
+
+
+def no_auth_as_event(event: Event, size: int, now: int, sender: Sender) -> None:
+    """NIP-42: kind 22242 is never published."""
+    if event.kind == KIND_AUTH:
+        raise InvalidEvent("kind 22242 belongs into an AUTH message")
+
+
+def not_too_large(event: Event, size: int, now: int, sender: Sender) -> None:
+    """An event is bounded apart from its frame, for it is stored and sent again."""
+    if size > MAX_EVENT:
+        raise InvalidEvent(f"more than {MAX_EVENT} bytes")
+
+
+def not_vanishing(event: Event, size: int, now: int, sender: Sender) -> None:
+    """NIP-62: a request to vanish that is not honoured must not be answered as if it were."""
+    if event.kind == KIND_VANISH:
+        raise KindRefused("requests to vanish are not served here")
+
+
+def not_from_the_future(event: Event, size: int, now: int, sender: Sender) -> None:
+    """NIP-11, created_at_upper_limit."""
+    if event.created_at > now + FUTURE:
+        raise EventTooFarAhead
+
+
+def not_expired(event: Event, size: int, now: int, sender: Sender) -> None:
+    """NIP-40; also of ephemeral events, which have no price and no other time to live."""
+    until = expiration(event)
+    if until is not None and until <= now:
+        raise EventExpired
+
+
+def protected_by_its_author(event: Event, size: int, now: int, sender: Sender) -> None:
+    """NIP-70: an event tagged `-` is taken from its authenticated author alone."""
+    if any(tag[0] == "-" for tag in event.tags) and event.pubkey not in sender.authenticated:
+        raise AuthRequired
+
+
+Rule = Callable[[Event, int, int, Sender], None]
+
+RULES: tuple[Rule, ...] = (
+    no_auth_as_event,
+    not_too_large,
+    not_vanishing,
+    not_from_the_future,
+    not_expired,
+    protected_by_its_author,
+)

@@ -1,0 +1,183 @@
+"""The post office over HTTP: the information document, the header feed and its pages, and a twin of EVENT.
+
+    GET  /                    NIP-11 for `Accept: application/nostr+json`, else a few lines of text
+    GET  /v1/headers          the header feed           GET /v1/pages/{n}   the wraps of 64 numbers
+    POST /v1/events           an event with its stamp in X-Cashu; without one 402 and what it costs (NUT-24)
+
+Numbers are ASCII digits and nothing else. Every answer may be read from any origin: none depends on who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import urlsafe_b64encode
+from importlib.metadata import version
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import cbor2
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from pennypost.protocol.errors import BodyTooLarge, InvalidInput
+from pennypost.protocol.headers import MEDIA_TYPE as FEED_TYPE
+from pennypost.protocol.relay_info import MEDIA_TYPE as INFORMATION_TYPE
+from pennypost.protocol.relay_info import relay_information
+from pennypost_mint.runtime.limits import (
+    FEED_PAGE,
+    FEED_WAIT,
+    FUTURE,
+    MAX_EVENT,
+    MAX_FILTERS,
+    MAX_FRAME,
+    MAX_LIMIT,
+    MAX_SUBSCRIPTIONS,
+    PAGE,
+)
+from pennypost_postoffice.feed import etag
+from pennypost_postoffice.office import origin_of
+from pennypost_postoffice.post import Answer, Post
+
+if TYPE_CHECKING:
+    from pennypost_postoffice.office import Office
+
+NIPS = (1, 9, 11, 17, 40, 42, 44, 59, 70)
+SOFTWARE = "pennypost"
+MAX_SEQUENCE = 2**53 - 1
+ANYONE = {"access-control-allow-origin": "*"}
+
+
+def office_router(office: Office) -> APIRouter:
+    """All routes of the post office."""
+    router = APIRouter(tags=["post office"])
+    information = msgspec.json.encode(information_of(office))
+
+    @router.get("/", summary="Relay information (NIP-11), or a short page", response_class=Response)
+    async def front(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        accepted = request.headers.get("accept", "")
+        if INFORMATION_TYPE in accepted or "application/json" in accepted:
+            return Response(information, media_type=INFORMATION_TYPE, headers=ANYONE | {"vary": "accept"})
+        return Response(front_page(office), media_type="text/plain; charset=utf-8", headers={"vary": "accept"})
+
+    @router.get("/v1/headers", summary="Headers of stealth wraps behind a number", response_class=Response)
+    async def headers(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Query: `after` (0), `limit` (at most 5,000), `wait` (seconds, at most 60)."""
+        after = number(request.query_params.get("after", "0"), MAX_SEQUENCE)
+        limit = number(request.query_params.get("limit", str(FEED_PAGE)), MAX_SEQUENCE)
+        wait = number(request.query_params.get("wait", "0"), MAX_SEQUENCE)
+        return cacheable(request, await office.feed.headers(after, limit, min(wait, FEED_WAIT)), FEED_TYPE)
+
+    @router.get("/v1/pages/{page}", summary="The wraps of 64 consecutive numbers", response_class=Response)
+    async def pages(request: Request, page: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        found = await office.feed.page(number(page, MAX_SEQUENCE // PAGE))
+        return cacheable(request, found, "application/json")
+
+    @router.post("/v1/events", summary="Post an event; the stamp goes into X-Cashu", response_class=Response)
+    async def events(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Answers `{"id", "accepted", "message"}`."""
+        return await post_event(office, request)
+
+    return router
+
+
+def number(text: str, most: int) -> int:
+    """A whole number from 0 to `most` in ASCII digits; raises InvalidInput."""
+    if not (0 < len(text) <= 16 and text.isascii() and text.isdigit()) or int(text) > most:
+        raise InvalidInput("a number is out of range, or not one")
+    return int(text)
+
+
+def cacheable(request: Request, body: bytes, media_type: str) -> Response:
+    """The body, or 304 for who has it. Caches must ask every time: what expired must be gone from them, too."""
+    tag = etag(body)
+    headers = ANYONE | {"etag": tag, "cache-control": "no-cache"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def information_of(office: Office) -> dict[str, object]:
+    """The relay information document (NIP-11), with both forms of the fee."""
+    settings = office.settings
+    return relay_information(
+        name=settings.name,
+        description="A relay that takes a stamp with each letter: Cashu tokens of its mint, bought over Lightning.",
+        mints=[settings.url],
+        payments_url=settings.url,
+        prices=office.policy.prices,
+        supported_nips=NIPS,
+        software=SOFTWARE,
+        version=version("pennypost"),
+        max_message_length=MAX_FRAME,
+        max_subscriptions=MAX_SUBSCRIPTIONS,
+        max_filters=MAX_FILTERS,
+        max_limit=MAX_LIMIT,
+        max_content_length=MAX_EVENT,
+        created_at_upper_limit=FUTURE,
+        contact=settings.contact or None,
+    )
+
+
+def front_page(office: Office) -> str:
+    """What a person sees who opens the address in a browser."""
+    settings = office.settings
+    play = "\nPLAY MONEY: stamps of this office are worth nothing.\n" if settings.lightning == "play" else ""
+    return f"""{settings.name}: a post office for Nostr
+{play}
+It is a relay: connect by WebSocket to this address. Most letters need a stamp.
+Stamps are Cashu tokens of the mint at {settings.url}, bought with `pennypost wallet buy 10 --office {settings.url}`
+or with any Cashu wallet. Prices and limits: this address, with the header Accept: {INFORMATION_TYPE}
+"""
+
+
+class HttpSender:
+    """Whoever posts an event over HTTP: one event, one answer."""
+
+    rate_key: object = "http"
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.authenticated: set[str] = set()
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def took(self) -> None:
+        """The answer comes when the event is durable or refused."""
+
+    def answered(self, post: Post, answer: Answer) -> None:
+        """Ends the wait of the request."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+async def post_event(office: Office, request: Request) -> Response:
+    """The twin of EVENT: the same steps, the same answers, errors with their HTTP status."""
+    body = await read_body(request)
+    sender = HttpSender(origin_of(request.scope))
+    post = Post(sender, monotonic())
+    while office.is_full:
+        await office.room.wait()
+    office.accept(post, body, request.headers.get("x-cashu"), None)
+    answer = await sender.answer
+    content: dict[str, object] = {"id": post.event.id, "accepted": answer.accepted, "message": answer.message}
+    headers = dict(ANYONE)
+    if answer.status == 402:
+        headers["x-cashu"] = payment_request(post.postage.sat, office.settings.url)
+    if answer.status == 503:
+        headers["retry-after"] = "5"
+    return Response(msgspec.json.encode(content), answer.status, headers, "application/json")
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, at most MAX_FRAME bytes. Raises BodyTooLarge."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FRAME:
+            raise BodyTooLarge
+    return bytes(body)
+
+
+def payment_request(sat: int, mint: str) -> str:
+    """`creqA…`: asks for that many sat of this mint's stamps (NUT-18), in the header of a 402 (NUT-24)."""
+    body = cbor2.dumps({"a": sat, "u": "sat", "s": True, "m": [mint], "d": "postage"})
+    return "creqA" + urlsafe_b64encode(body).decode().rstrip("=")

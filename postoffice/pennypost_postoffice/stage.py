@@ -1,0 +1,76 @@
+"""A stage of the path: whatever waits is taken at once, so batches grow with the load and nobody waits for a timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+
+from pennypost_postoffice.post import Post
+
+Work = Callable[[list[Post]], Awaitable[None]]
+
+
+class Stage:
+    """Calls `work` with batches of at most `most` events and `most_bytes` of bodies, `at_once` batches side by side.
+
+    `work` must answer or pass on every event of its batch. The queue needs no bound of its own: every event in it
+    counts in `Office.in_flight`, which stops the sockets.
+    """
+
+    def __init__(self, work: Work, *, most: int, most_bytes: int = 1 << 62, at_once: int = 1) -> None:
+        self._work = work
+        self._most, self._most_bytes, self._at_once = most, most_bytes, at_once
+        self._queue: deque[Post] = deque()
+        self._wake = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Events that no batch has taken yet."""
+        return len(self._queue)
+
+    def put(self, post: Post) -> None:
+        """Adds an event behind those that wait."""
+        self._queue.append(post)
+        self._wake.set()
+
+    def put_back(self, posts: Iterable[Post]) -> None:
+        """Adds events before those that wait, in their order."""
+        self._queue.extendleft(reversed(list(posts)))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                while not self._queue:
+                    self._wake.clear()
+                    await self._wake.wait()
+                if self._at_once == 1:
+                    await self._work(self._take())
+                    continue
+                if len(running) >= self._at_once:
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                task = asyncio.create_task(self._start(self._take()))
+                running.add(task)
+                task.add_done_callback(running.discard)
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _start(self, batch: list[Post]) -> None:
+        await self._work(batch)
+
+    def _take(self) -> list[Post]:
+        queue = self._queue
+        if len(queue) <= self._most and self._most_bytes > 1 << 60:
+            batch = list(queue)
+            queue.clear()
+            return batch
+        batch, size = [], 0
+        while queue and len(batch) < self._most and (not batch or size + len(queue[0].body) <= self._most_bytes):
+            post = queue.popleft()
+            size += len(post.body)
+            batch.append(post)
+        return batch

@@ -1,0 +1,160 @@
+"""The cheap half of taking a stamp: whose it is, what it is worth, who may spend it. No crypto, no look-up.
+
+token ─▶ mint ─▶ unit ─▶ keyset ─▶ lock ─▶ total ─▶ Stamp        each refusal leaves the stamp untouched
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from pennypost.protocol.errors import (
+    InvalidInput,
+    KeysetInactive,
+    KeysetUnknown,
+    StampForged,
+    StampLocked,
+    StampRequired,
+    StampTooLittle,
+    StampUnknownKeyset,
+    StampWrongMint,
+    StampWrongUnit,
+)
+from pennypost.protocol.keyset import short_id
+from pennypost.protocol.secp import is_point
+from pennypost.protocol.token import Proof, parse_token, spending_condition
+from pennypost_mint.api import Keyring, Keyset
+from pennypost_mint.runtime.limits import MAX_CHANGE, MAX_PROOFS
+from pennypost_postoffice.post import Blank, Output, Stamp
+
+UNIT = "sat"
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def mint_name(url: str) -> str | None:
+    """`host[:port][/path]` of a mint's address, so that case, default port and a last slash do not matter.
+
+    None for what is no plain http(s) address (user names, queries). The address is compared, never dialled.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        host = f"{host}:{port}"
+    return host + parts.path.rstrip("/")
+
+
+class StampReader:
+    """Reads stamps of one mint; `url` is its public address, `lock` the only key a P2PK stamp may name (66 hex)."""
+
+    def __init__(self, keyring: Keyring, url: str, lock: str | None = None) -> None:
+        self._url = url
+        self._names = {mint_name(url)}
+        self._lock = lock
+        self._keysets: dict[str, Keyset | None] = {}
+        for keyset in keyring.keysets:
+            self._keysets[keyset.id] = keyset
+            short = short_id(keyset.id)
+            if short != keyset.id:
+                # a short id that fits two keysets names neither
+                self._keysets[short] = None if short in self._keysets else keyset
+
+    def read(self, token: object, price: int, now: int, origin: str) -> Stamp:
+        """The stamp in `token` for an event that costs `price` sat; `now` in Unix seconds.
+
+        Raises StampRequired, StampMalformed, StampWrongMint, StampWrongUnit, StampUnknownKeyset, StampLocked,
+        StampForged (an amount this mint has no key for) or StampTooLittle.
+        """
+        if token is None:
+            raise StampRequired(f"{price} sat, buy at {self._url}")
+        read = parse_token(token, max_proofs=MAX_PROOFS)
+        if read.mint != self._url:
+            name = mint_name(read.mint)
+            if name is None or (name not in self._names and name != origin):
+                raise StampWrongMint
+        if read.unit != UNIT:
+            raise StampWrongUnit
+        proofs: list[tuple[str, int, str, str]] = []
+        positions: list[int] = []
+        total = 0
+        for proof in read.proofs:
+            keyset = self._keyset(proof.id, now)
+            if keyset.unit != UNIT:
+                raise StampWrongUnit
+            if proof.amount not in keyset.keys:
+                raise StampForged
+            self._check_lock(proof)
+            proofs.append((keyset.id, proof.amount, proof.secret, proof.C))
+            positions.append(keyset.position)
+            total += proof.amount
+        if total < price:
+            raise StampTooLittle(f"{price} sat are needed")
+        return Stamp(proofs, positions, total)
+
+    def _keyset(self, written: str, now: int) -> Keyset:
+        keyset = self._keysets.get(written)
+        if keyset is None:
+            raise StampUnknownKeyset
+        if keyset.expired(now):
+            raise StampUnknownKeyset("it has expired")
+        return keyset
+
+    def _check_lock(self, proof: Proof) -> None:
+        if proof.secret[0] not in "[ \t\r\n":
+            return
+        condition = spending_condition(proof.secret)
+        if condition is None:
+            return
+        if condition.malformed or condition.kind != "P2PK" or condition.tags or condition.data != self._lock:
+            raise StampLocked
+
+    def blanks(self, options: object, now: int) -> list[Blank]:
+        """The blank outputs for change in the fourth element of an EVENT (NUT-08); none when none is asked for.
+
+        Raises InvalidInput for another shape, KeysetUnknown, KeysetInactive.
+        """
+        if options is None:
+            return []
+        if not isinstance(options, dict):
+            raise InvalidInput("the options of an EVENT are an object")
+        given = cast("dict[str, Any]", options).get("change", [])
+        if not isinstance(given, list) or len(cast("list[Any]", given)) > MAX_CHANGE:
+            raise InvalidInput(f"change is a list of at most {MAX_CHANGE} blank outputs")
+        found = [self._blank(each, now) for each in cast("list[Any]", given)]
+        if len({blank.b for blank in found}) != len(found):
+            raise InvalidInput("a blank output is given twice")
+        return found
+
+    def _blank(self, value: Any, now: int) -> Blank:
+        written, blinded = (value.get("id"), value.get("B_")) if isinstance(value, dict) else (None, None)
+        if not isinstance(written, str) or not isinstance(blinded, str) or len(blinded) != 66:
+            raise InvalidInput("a blank output has a keyset id and a B_ of 66 lower-case hex digits")
+        keyset = self._keysets.get(written)
+        if keyset is None or keyset.unit != UNIT:
+            raise KeysetUnknown
+        if not keyset.active or keyset.expired(now):
+            raise KeysetInactive
+        try:
+            point = bytes.fromhex(blinded)
+        except ValueError:
+            point = b""
+        if point.hex() != blinded or not is_point(point):
+            raise InvalidInput("a blank output is no point of the curve")
+        return Blank(keyset.id, keyset.position, point)
+
+    def change(self, surplus: int, blanks: Sequence[Blank]) -> list[Output]:
+        """The blanks that get something back: amounts that add up to `surplus`, the largest when blanks are few."""
+        if not blanks:
+            return []
+        keyset = self._keysets[blanks[0].keyset_id]
+        assert keyset is not None
+        amounts = [amount for amount in sorted(keyset.keys) if surplus & amount]
+        amounts = amounts[max(0, len(amounts) - len(blanks)) :]
+        return [Output(blank, amount) for blank, amount in zip(blanks, amounts, strict=False)]

@@ -1,0 +1,184 @@
+"""Stored events for a REQ: each filter is one bounded SQL statement, read in steps that a slow reader can keep up with.
+
+    Filter ─▶ Shape (which conditions) ─▶ statement, made once ─▶ rows: newest first, the lower id first
+                                                ▲                   │
+                                                └─ behind the last ◀┘      (no OFFSET)
+
+What leads is what narrows most: ids, then tags, then authors, then kinds, then time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import ARRAY, BigInteger, Column, Connection, any_, bindparam, exists, or_, select
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
+
+from pennypost.protocol.event import parse_event
+from pennypost_mint.runtime.limits import MAX_LIMIT, QUERY_ROWS
+from pennypost_postoffice.live import Live, Watch
+from pennypost_postoffice.rows import is_concealed, tag_key
+from pennypost_postoffice.tables import events, tags
+
+
+class Shape(NamedTuple):
+    """What of a statement depends on the filter: the conditions it has, and the number of its tag letters."""
+
+    dialect: str
+    ids: bool
+    authors: bool
+    kinds: bool
+    tags: int
+    since: bool
+    until: bool
+    after: bool
+
+
+class Row(NamedTuple):
+    """A stored event as it is sent."""
+
+    created_at: int
+    id: bytes
+    kind: int
+    body: bytes
+
+
+@dataclass
+class Query:
+    """One REQ under way: which filter, how many of its events are wanted, and behind which the next step begins."""
+
+    watches: list[Watch]
+    live: Live
+    authenticated: Set[str]
+    position: int = 0
+    left: int | None = None
+    after: tuple[int, bytes] | None = None
+    sent: set[str] = field(default_factory=set[str])
+    rows: int = 0
+    """Rows read so far, served or not: what the REQ cost."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every filter has been read to its end or limit."""
+        return self.position >= len(self.watches)
+
+
+def read_step(connection: Connection, query: Query, now: int) -> list[str]:
+    """The JSON of the next events, about QUERY_ROWS at most; a step may bring none although the query is not finished.
+
+    An event that two filters want comes once. What has expired is not served, whether it is deleted yet or not.
+    """
+    found: list[str] = []
+    while not query.finished and len(found) < QUERY_ROWS:
+        watch = query.watches[query.position]
+        if query.left is None:
+            query.left = MAX_LIMIT if watch.wanted.limit is None else watch.wanted.limit
+        wanted = min(query.left, QUERY_ROWS)
+        rows = _rows_on(connection, watch, query.after, wanted, now) if wanted else []
+        query.rows += len(rows)
+        for row in rows:
+            if query.after == (row.created_at, row.id):
+                continue  # it has two of the tag values asked for
+            query.after = (row.created_at, row.id)
+            if _may_see(query, watch, row):
+                query.left -= 1
+                identifier = row.id.hex()
+                if identifier not in query.sent:
+                    query.sent.add(identifier)
+                    found.append(row.body.decode())
+        if len(rows) < wanted or not query.left:
+            query.position += 1
+            query.left = query.after = None
+        elif not found:
+            break
+    return found
+
+
+def _may_see(query: Query, watch: Watch, row: Row) -> bool:
+    if not is_concealed(row.kind, row.body):
+        return True
+    return query.live.may_see(watch, parse_event(row.body), query.authenticated)
+
+
+def _rows_on(connection: Connection, watch: Watch, after: tuple[int, bytes] | None, limit: int, now: int) -> list[Row]:
+    wanted = watch.wanted
+    letters = sorted(wanted.tags, key=lambda letter: len(wanted.tags[letter]))
+    shape = Shape(
+        connection.dialect.name,
+        wanted.ids is not None,
+        wanted.authors is not None,
+        wanted.kinds is not None,
+        len(letters),
+        wanted.since is not None,
+        wanted.until is not None,
+        after is not None,
+    )
+    values: dict[str, Any] = {"now": now, "limit": limit, "since": wanted.since, "until": wanted.until}
+    values["ids"] = [bytes.fromhex(each) for each in wanted.ids or ()]
+    values["authors"] = [bytes.fromhex(each) for each in wanted.authors or ()]
+    values["kinds"] = list(wanted.kinds or ())
+    values |= {f"tag{n}": [tag_key(letter, each) for each in wanted.tags[letter]] for n, letter in enumerate(letters)}
+    if after is not None:
+        values["after_time"], values["after_id"] = after
+    statement = _statement(shape)
+    return [Row(*row) for row in connection.execute(statement, {name: values[name] for name in _names(shape)})]
+
+
+def _names(shape: Shape) -> list[str]:
+    names = ["now", "limit", *(f"tag{n}" for n in range(shape.tags))]
+    names += [name for name in ("ids", "authors", "kinds", "since", "until") if getattr(shape, name)]
+    return names + (["after_time", "after_id"] if shape.after else [])
+
+
+@lru_cache(maxsize=1024)
+def _statement(shape: Shape) -> Any:
+    """The statement of a shape. The unary plus keeps SQLite from leading with an index that narrows less."""
+    by_tag = shape.tags > 0 and not shape.ids
+    time: Any = tags.c.created_at if by_tag else events.c.created_at
+    identifier: Any = tags.c.event_id if by_tag else events.c.id
+    chosen: Any = select(time, identifier, events.c.kind, events.c.body)
+    conditions: list[Any] = [_aside(shape, events.c.keep_until) > bindparam("now", type_=BigInteger)]
+    if by_tag:
+        chosen = chosen.select_from(tags.join(events, events.c.id == tags.c.event_id))
+        conditions.append(_among(shape, tags.c.key, "tag0"))
+    if shape.ids:
+        conditions.append(_among(shape, events.c.id, "ids"))
+    if shape.authors:
+        leads = not shape.ids and not by_tag
+        conditions.append(_among(shape, events.c.pubkey, "authors", leads))
+    if shape.kinds:
+        leads = not shape.ids and not by_tag and not shape.authors
+        conditions.append(_among(shape, events.c.kind, "kinds", leads))
+    for number in range(1 if by_tag else 0, shape.tags):
+        other = tags.alias()
+        conditions.append(
+            exists().where(
+                _among(shape, other.c.key, f"tag{number}"),
+                other.c.created_at == events.c.created_at,
+                other.c.event_id == events.c.id,
+            )
+        )
+    if shape.since:
+        conditions.append(time >= bindparam("since", type_=BigInteger))
+    if shape.until:
+        conditions.append(time <= bindparam("until", type_=BigInteger))
+    if shape.after:
+        last = bindparam("after_time", type_=BigInteger)
+        conditions += [time <= last, or_(time < last, identifier > bindparam("after_id", type_=events.c.id.type))]
+    return chosen.where(*conditions).order_by(time.desc(), identifier).limit(bindparam("limit", type_=BigInteger))
+
+
+def _among(shape: Shape, column: Column[Any], name: str, leads: bool = True) -> Any:
+    if shape.dialect == "postgresql":
+        return column == any_(bindparam(name, type_=ARRAY(column.type)))
+    return (column if leads else _aside(shape, column)).in_(bindparam(name, expanding=True, type_=column.type))
+
+
+def _aside(shape: Shape, column: Column[Any]) -> Any:
+    if shape.dialect != "sqlite":
+        return column
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
