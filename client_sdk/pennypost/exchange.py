@@ -173,6 +173,14 @@ class Exchange:
                     await self._make_change(amount)
         raise NotEnoughStamps
 
+    async def settle_holder(self, holder: str) -> int:
+        """Ask the mint about the stamps of a letter that had its answer: the sat it took; the rest is given back."""
+        proofs = await self.store.run(ledger.held_on, holder)
+        states = await self.mint.states(proofs)
+        spent = [proof for proof, state in zip(proofs, states, strict=True) if state == "SPENT"]
+        await self.store.run(ledger.settle_holder_on, holder, spent)
+        return sum(proof.amount for proof in spent)
+
     async def refresh(self, on_progress: Progress | None = None) -> None:
         """Swap all exposed stamps for new ones that nobody has seen. Needs the turn."""
         done = 0
@@ -201,16 +209,16 @@ class Exchange:
         Raises MintError when the mint refuses for good (the operation is abandoned); after any other error it stays.
         """
         try:
-            signatures = await self._ask(operation)
-            await self._finish(operation, signatures)
-        except (QuoteUnpaid, ProofPending):
-            self._settled = False
-            raise
-        except MintError as refusal:
-            if not await self._restored(operation):
-                await self._abandon(operation)
-                raise refusal from None
+            try:
+                await self._finish(operation, await self._ask(operation))
+            except (QuoteUnpaid, ProofPending):
+                raise
+            except MintError as refusal:
+                if not await self._restored(operation):
+                    await self._abandon(operation)
+                    raise refusal from None
         except PennypostError:
+            # Before the next request it is looked at again.
             self._settled = False
             raise
 

@@ -409,6 +409,12 @@ def release_on(connection: sqlite3.Connection, holder: str) -> None:
     connection.execute("UPDATE proofs SET state = 'exposed', holder = NULL WHERE holder = ?", (holder,))
 
 
+def settle_holder_on(connection: sqlite3.Connection, holder: str, spent: Iterable[Proof]) -> None:
+    """Forget the spent proofs of a letter, and give back the others."""
+    drop_proofs_on(connection, spent)
+    release_on(connection, holder)
+
+
 def held_on(connection: sqlite3.Connection, holder: str) -> list[Proof]:
     """The proofs of a letter, a token or an operation."""
     rows = connection.execute("SELECT amount, keyset, secret, c FROM proofs WHERE holder = ?", (holder,))

@@ -89,7 +89,9 @@ class Stamps:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._store, self._mint = exchange.store, exchange.mint
+        self._store = exchange.store
+        self.mint = exchange.mint
+        """The mint itself, below the wallet: what it says of itself, its keysets."""
         self._mine: set[str] = set()
 
     async def buy(
@@ -125,7 +127,7 @@ class Stamps:
         """
         if not 0 < amount <= MOST:
             raise InvalidInput("a purchase is of 1 stamp or more")
-        opened = await self._store.run(ledger.open_purchases_on, self._mint.url)
+        opened = await self._store.run(ledger.open_purchases_on, self.mint.url)
         await self._exchange.settle()
         for each in opened:
             if each.amount == amount and each.quote not in self._mine:
@@ -134,9 +136,9 @@ class Stamps:
                     return purchase
         while not secp.valid_secret(key := secrets.token_bytes(32)):
             pass
-        quote = await self._mint.quote(amount, key)
+        quote = await self.mint.quote(amount, key)
         expiry = quote.expiry or self._exchange.now() + 3600
-        purchase = Purchase(self._mint.url, quote.quote, amount, quote.request, "unpaid", expiry, key)
+        purchase = Purchase(self.mint.url, quote.quote, amount, quote.request, "unpaid", expiry, key)
         await self._store.run(ledger.add_purchase_on, purchase, self._exchange.now())
         return purchase
 
@@ -146,7 +148,7 @@ class Stamps:
 
     async def summary(self) -> Balance:
         """Stamps by where they are; asks nobody."""
-        return await self._store.run(ledger.balance_on, self._mint.url)
+        return await self._store.run(ledger.balance_on, self.mint.url)
 
     async def send(self, amount: int, *, memo: str | None = None) -> str:
         """A cashuB token worth `amount` sat for somebody else; whoever has its text has the stamps.
@@ -155,14 +157,14 @@ class Stamps:
         """
         if not 0 < amount <= MOST:
             raise InvalidInput("a token is of 1 stamp or more")
-        name = await self._mint.name()
+        name = await self.mint.name()
 
         def take_on(connection: sqlite3.Connection) -> str | None:
-            proofs = ledger.choose_on(connection, self._mint.url, amount)
+            proofs = ledger.choose_on(connection, self.mint.url, amount)
             if proofs is None:
                 return None
             token = encode_token(Token(name, UNIT, proofs, memo))
-            ledger.add_token_on(connection, self._mint.url, token, proofs, self._exchange.now())
+            ledger.add_token_on(connection, self.mint.url, token, proofs, self._exchange.now())
             return token
 
         return await self._exchange.take(amount, take_on)
@@ -174,7 +176,7 @@ class Stamps:
         StampLocked, StampForged, ProofSpent when somebody was faster.
         """
         found = parse_token(token.strip(), keep_dleq=True)
-        if normal_mint(found.mint) not in _names(self._mint.url):
+        if normal_mint(found.mint) not in _names(self.mint.url):
             raise OtherMint
         found = await self._usable_token(found)
         await self._exchange.settle()
@@ -212,7 +214,7 @@ class Stamps:
         await self._exchange.settle()
         found = 0
         async with self._exchange.turn:
-            for keyset in (await self._mint.keysets(refresh=True)).values():
+            for keyset in (await self.mint.keysets(refresh=True)).values():
                 if keyset.unit == UNIT:
                     found += await self._restore_keyset(keyset, on_progress)
             await self._exchange.refresh(on_progress)
@@ -230,7 +232,7 @@ class Stamps:
         return quote.paid or (not quote.issued and purchase.expiry > self._exchange.now() + 60)
 
     async def _look(self, purchase: Purchase) -> Quote:
-        quote = await self._mint.quote_state(purchase.quote)
+        quote = await self.mint.quote_state(purchase.quote)
         if quote.paid and purchase.state != "paid":
             await self._store.run(ledger.set_purchase_on, purchase.mint, purchase.quote, "paid")
         return quote
@@ -257,7 +259,7 @@ class Stamps:
     async def _claim(self, on_progress: Progress | None) -> list[str]:
         """Have the stamps of every purchase that was paid meanwhile; codes of what could not be had."""
         problems: list[str] = []
-        purchases = await self._store.run(ledger.open_purchases_on, self._mint.url)
+        purchases = await self._store.run(ledger.open_purchases_on, self.mint.url)
         for done, purchase in enumerate(purchases):
             if on_progress is not None:
                 on_progress("asking for purchases", done, len(purchases))
@@ -279,7 +281,7 @@ class Stamps:
         """Forget unused proofs that the mint calls spent; the rest has been seen together now. Needs the turn."""
         lost = 0
         for state in ("exposed", "unspent"):
-            proofs = await self._store.run(ledger.proofs_on, self._mint.url, state)
+            proofs = await self._store.run(ledger.proofs_on, self.mint.url, state)
             for start in range(0, len(proofs), BATCH):
                 part = proofs[start : start + BATCH]
                 spent, rest = await self._sorted(part)
@@ -291,11 +293,11 @@ class Stamps:
 
     async def _pending_tokens(self) -> tuple[PendingToken, ...]:
         """Forget the proofs of tokens that somebody took; the tokens that are left."""
-        for id, _, _ in await self._store.run(ledger.tokens_on, self._mint.url):
+        for id, _, _ in await self._store.run(ledger.tokens_on, self.mint.url):
             spent, _ = await self._sorted(await self._store.run(ledger.held_on, id))
             await self._store.run(ledger.drop_proofs_on, spent)
         await self._store.run(ledger.drop_empty_tokens_on)
-        left = await self._store.run(ledger.tokens_on, self._mint.url)
+        left = await self._store.run(ledger.tokens_on, self.mint.url)
         return tuple(PendingToken(token, amount) for _, token, amount in left)
 
     async def _restore_keyset(self, keyset: Keyset, on_progress: Progress | None) -> int:
@@ -306,7 +308,7 @@ class Stamps:
             if signed:
                 await self._store.run(ledger.advance_on, keyset.id, max(signed) + 1)
                 _, unspent = await self._sorted(list(signed.values()))
-                found += await self._store.run(ledger.add_proofs_on, self._mint.url, unspent, "exposed")
+                found += await self._store.run(ledger.add_proofs_on, self.mint.url, unspent, "exposed")
             first += BATCH
             if on_progress is not None:
                 on_progress("looking for stamps", first, 0)
@@ -314,7 +316,7 @@ class Stamps:
 
     async def _sorted(self, proofs: list[Proof]) -> tuple[list[Proof], list[Proof]]:
         """The spent ones and the others."""
-        states = await self._mint.states(proofs)
+        states = await self.mint.states(proofs)
         marked = list(zip(proofs, states, strict=True))
         return [p for p, state in marked if state == "SPENT"], [p for p, state in marked if state != "SPENT"]
 
@@ -323,10 +325,10 @@ class Stamps:
     async def _usable_token(self, token: Token) -> Token:
         """The token with full keyset ids, when its stamps are of a kind that this wallet may take."""
         try:
-            token = resolve_token(token, await self._mint.keysets())
+            token = resolve_token(token, await self.mint.keysets())
         except StampUnknownKeyset:
-            token = resolve_token(token, await self._mint.keysets(refresh=True))
-        keysets = await self._mint.keysets()
+            token = resolve_token(token, await self.mint.keysets(refresh=True))
+        keysets = await self.mint.keysets()
         for proof in token.proofs:
             keyset = keysets[proof.id]
             if token.unit != UNIT or keyset.unit != UNIT:

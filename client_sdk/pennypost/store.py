@@ -13,9 +13,9 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from pennypost.home import Home
 from pennypost.protocol.errors import HomeUnusable
 
 P = ParamSpec("P")
@@ -59,7 +59,9 @@ MIGRATIONS: tuple[str, ...] = (
         created_at INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX outbox_state ON outbox (state, created_at);
-    CREATE TABLE feeds (office TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
+    CREATE TABLE offices (
+        url TEXT PRIMARY KEY, last INTEGER NOT NULL DEFAULT 0, information BLOB, asked_at INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
     CREATE TABLE seen (event_id TEXT PRIMARY KEY, keep_until INTEGER NOT NULL) STRICT;
     """,
 )
@@ -69,9 +71,9 @@ MIGRATIONS: tuple[str, ...] = (
 class Store:
     """One open state file. Close it: its thread and its write-ahead log end with it."""
 
-    def __init__(self, path: Path | None) -> None:
-        """`path=None` keeps everything in memory. Nothing is opened before the first `run`."""
-        self._path = path
+    def __init__(self, home: Home) -> None:
+        """Nothing is opened, and no directory made, before the first `run`."""
+        self._home = home
         self._thread = ThreadPoolExecutor(1, "pennypost-store")
         self._connection: sqlite3.Connection | None = None
         self._closed = False
@@ -107,7 +109,8 @@ class Store:
             raise HomeUnusable("its database is locked, full or read-only") from None
 
     def _open(self) -> sqlite3.Connection:
-        target = ":memory:" if self._path is None else str(self._path)
+        path = self._home.database()
+        target = ":memory:" if path is None else str(path)
         try:
             connection = sqlite3.connect(target, timeout=BUSY, isolation_level=None, check_same_thread=False)
         except sqlite3.Error:

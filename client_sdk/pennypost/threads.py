@@ -46,6 +46,18 @@ class LoopThread:
             future.cancel()
             raise
 
+    def start(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine there without waiting; nothing when the loop has ended."""
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(work, self.loop)
+        else:
+            work.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether it can still be called."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Cancel what still runs and end the thread; stopping twice is harmless."""
         if self._thread.is_alive():

@@ -585,6 +585,13 @@ class KeyExists(ClientError):
     remedy = "Use it (pennypost keys show), or choose another --home."
 
 
+class WrongClock(ClientError):
+    """This machine's clock and the mint's are minutes apart."""
+
+    code = "clock"
+    remedy = "Set it right: letters from the future, and letters already expired, are refused."
+
+
 class HomeUnusable(ClientError):
     """The home directory cannot be used."""
 

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pennypost.protocol.errors import ConfigurationError
 
 PREFIX = "PENNYPOST_"
-CLIENT_NAMES = frozenset({"HOME", "OFFICE", "SETTINGS", "CASHU_PYTHON"})
+CLIENT_NAMES = frozenset({"HOME", "MINT", "OFFICE", "SETTINGS", "CASHU_PYTHON"})
 """Names with our prefix that are not server settings."""
 
 

@@ -1,0 +1,81 @@
+"""The command line.
+
+    main ▶ root options ▶ keys · wallet · send · inbox · doctor          and, from entry points, the server's commands
+
+Results on stdout (text, or JSON lines with --json), people's talk on stderr, an error as a sentence with its remedy and
+an exit code from one table (exit_codes.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pennypost.cli import keys, wallet
+from pennypost.cli.doctor import doctor
+from pennypost.cli.exit_codes import INTERRUPTED, OTHER, TABLE, exit_code
+from pennypost.cli.mail import inbox, send
+from pennypost.cli.plugins import Commands
+from pennypost.cli.talk import Defaults, HomeOption, JsonOption, MintOption, OfficeOption, explain
+from pennypost.protocol.errors import PennypostError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=Commands,
+    help="Letters with a stamp on them: keys, stamps, mail, and with the server part a mint and a post office.",
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in TABLE) + ".",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(keys.app, name="keys")
+app.add_typer(wallet.app, name="wallet")
+app.command("send")(send)
+app.command("inbox")(inbox)
+app.command("doctor")(doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("pennypost"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    mint: MintOption = None,
+    as_json: JsonOption = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Options here hold for every command of ours; the command's own go before them."""
+    context.obj = Defaults(
+        home,
+        office or os.environ.get("PENNYPOST_OFFICE"),
+        mint or os.environ.get("PENNYPOST_MINT"),
+        as_json,
+    )
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        app()
+    except PennypostError as error:
+        print(explain(error), file=sys.stderr)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        print("\nInterrupted; running the same command again is safe.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing may be flushed into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OTHER)

@@ -1,0 +1,111 @@
+"""`pennypost doctor`: what is wrong between here and a post office, each point with its remedy."""
+
+from __future__ import annotations
+
+import secrets
+import stat
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pennypost.cli.exit_codes import OTHER, exit_code
+from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, explain, plain
+from pennypost.home import DATABASE, IDENTITY, SEED, Home, default_home
+from pennypost.protocol import secp
+from pennypost.protocol.errors import PennypostError, WrongClock
+from pennypost.protocol.relay_info import read_postage
+
+if TYPE_CHECKING:
+    from pennypost.client import AsyncClient
+
+CLOCK: Final = 300
+"""Seconds that this clock and the mint's may differ."""
+
+Point = tuple[str, Callable[["AsyncClient"], Awaitable[str]]]
+
+
+def doctor(
+    context: typer.Context,
+    url: Annotated[str | None, typer.Argument(metavar="[URL]", help="The post office (default: --office).")] = None,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    mint: MintOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at everything between this home and a post office, and say what is wrong and what to do.
+
+    Examples:
+
+      pennypost doctor
+      pennypost doctor https://post.example --json
+    """
+    talk = Talk(context, home, url or office, mint, as_json)
+
+    async def work(client: AsyncClient) -> int:
+        worst = 0
+        for name, look in POINTS:
+            try:
+                found, code, good = await look(client), "ok", True
+            except PennypostError as error:
+                found, code, good = explain(error), error.code, False
+                worst = worst or exit_code(error)
+            mark = "good" if good else "BAD "
+            talk.result({"point": name, "good": good, "code": code, "found": found}, f"{mark}  {name}: {found}")
+        return worst
+
+    worst = talk.run(work)
+    for sentence in _modes(Home(talk.home or default_home())):
+        talk.result({"point": "home", "good": False, "code": "home", "found": sentence}, f"BAD   home: {sentence}")
+        worst = worst or OTHER
+    raise typer.Exit(worst)
+
+
+async def _office(client: AsyncClient) -> str:
+    asked = read_postage(await client.office.information(int(time.time()), fresh=True))
+    if not asked.sat:
+        return f"{client.office.url} asks no stamp for a letter"
+    return plain(f"{client.office.url} asks {asked.sat} sat for a letter, of {', '.join(asked.mints)}")
+
+
+async def _feed(client: AsyncClient) -> str:
+    return f"answers, with {len(await client.office.headers(0))} headers at its beginning"
+
+
+async def _connection(client: AsyncClient) -> str:
+    await client.office.letters([secp.xonly(secrets.token_bytes(32))])
+    return "a WebSocket opens and answers"
+
+
+async def _mint(client: AsyncClient) -> str:
+    keyset = await client.stamps.mint.active(int(time.time()))
+    await client.stamps.mint.keysets(refresh=True)
+    return f"{client.stamps.mint.url} signs with {keyset.id[:16]}…, and its ids fit its keys"
+
+
+async def _clock(client: AsyncClient) -> str:
+    theirs = (await client.stamps.mint.info()).time
+    if theirs is not None and abs(theirs - time.time()) > CLOCK:
+        raise WrongClock
+    return "agrees with the mint's" if theirs is not None else "not compared: the mint does not tell its time"
+
+
+POINTS: Final[tuple[Point, ...]] = (
+    ("post office", _office),
+    ("header feed", _feed),
+    ("connection", _connection),
+    ("mint", _mint),
+    ("clock", _clock),
+)
+
+
+def _modes(home: Home) -> list[str]:
+    if home.path is None:
+        return []
+    wrong: list[str] = []
+    for name in (IDENTITY, SEED, DATABASE):
+        file = home.path / name
+        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+            wrong.append(f"{name} can be read by others: chmod 600 it")
+    return wrong

@@ -1,0 +1,57 @@
+"""Exit codes of the command line: one table, from the branches of the error tree."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pennypost.protocol import errors
+from pennypost.protocol.errors import PennypostError
+
+OK: Final = 0
+OTHER: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+BY_ERROR: Final[dict[type[PennypostError], int]] = {
+    errors.InvalidInput: 3,
+    errors.NotEnoughStamps: 4,
+    errors.PriceTooHigh: 4,
+    errors.StampError: 4,
+    errors.OtherMint: 4,
+    errors.PolicyError: 5,
+    errors.MintError: 6,
+    errors.OfficeUnreachable: 7,
+    errors.ServerError: 7,
+    errors.TooMany: 7,
+    errors.PaymentTimeout: 8,
+    errors.OfficeMisbehaves: 9,
+    errors.ServerExtraMissing: 10,
+    errors.ConfigurationError: 10,
+    errors.HomeUnusable: 11,
+    errors.KeyExists: 11,
+}
+
+TABLE: Final[tuple[tuple[int, str], ...]] = (
+    (OK, "done"),
+    (OTHER, "anything that is not below"),
+    (USAGE, "the command line cannot be understood"),
+    (3, "a key, a token, a letter or a number cannot be used"),
+    (4, "no stamps, or stamps that are not good for this; more stamps asked than you allow"),
+    (5, "the post office does not accept this"),
+    (6, "the mint refuses this"),
+    (7, "nobody answers, or not now: run the same command again"),
+    (8, "the invoice has not been paid yet: the purchase is kept"),
+    (9, "the other side broke the protocol"),
+    (10, "the server part is not installed, or its settings do not allow a start"),
+    (11, "the home cannot be used, or has an identity already"),
+    (INTERRUPTED, "interrupted by Ctrl-C"),
+)
+"""Code and meaning, for `--help` and the reference page."""
+
+
+def exit_code(error: PennypostError) -> int:
+    """The code of an error: that of the nearest branch it belongs to."""
+    for branch in type(error).__mro__:
+        if branch in BY_ERROR:
+            return BY_ERROR[branch]
+    return OTHER

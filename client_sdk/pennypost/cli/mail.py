@@ -1,0 +1,96 @@
+"""`pennypost send` and `pennypost inbox`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from pennypost.cli.exit_codes import exit_code
+from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, explain, plain, stamps, when
+
+if TYPE_CHECKING:
+    from pennypost.client import AsyncClient
+    from pennypost.mail import Mail, Receipt
+
+KEEP: Final = {"1h": 3_600, "1d": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
+TEXT_LIMIT: Final = 64 * 1024
+"""Characters read from stdin; a letter holds 16 KiB, and says so itself."""
+
+
+def send(
+    context: typer.Context,
+    who: Annotated[str, typer.Argument(help="npub, nprofile or 64 hex digits.")],
+    text: Annotated[
+        str, typer.Argument(metavar="[TEXT|-]", help="The letter; - or nothing reads it from stdin.")
+    ] = "-",
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    mint: MintOption = None,
+    as_json: JsonOption = False,
+    keep: Annotated[Literal["1h", "1d", "7d", "30d"], typer.Option("--keep", help="How long it is kept.")] = "30d",
+    max_stamps: Annotated[int, typer.Option("--max-stamps", min=0, help="The most that it may cost.")] = 64,
+) -> None:
+    """Send a letter that only WHO can find and open. Needs a stamp: pennypost wallet buy 10.
+
+    Examples:
+
+      pennypost send npub1… "meet at nine"
+      echo "meet at nine" | pennypost send npub1… --keep 1d --json
+    """
+    talk = Talk(context, home, office, mint, as_json)
+    if text == "-":
+        text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
+
+    async def work(client: AsyncClient) -> tuple[Receipt, int]:
+        receipt = await client.send(who, text, keep=KEEP[keep], on_progress=talk.progress)
+        return receipt, await client.stamps.balance()
+
+    receipt, left = talk.run(work, max_stamps=max_stamps)
+    talk.result(asdict(receipt) | {"balance": left}, "")
+    if receipt.error is not None:
+        talk.say(explain(receipt.error))
+        raise typer.Exit(exit_code(receipt.error))
+    talk.say(f"Sent, kept until {when(receipt.kept_until)}: {stamps(receipt.stamps)} used, {left} left.")
+
+
+def inbox(
+    context: typer.Context,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and show letters as they come.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Show everything that is still kept, also what was read.")
+    ] = False,
+    privacy: Annotated[
+        Literal["fast", "page", "all"],
+        typer.Option("--privacy", help="Fetch your letters, the 64 around each, or everything."),
+    ] = "fast",
+) -> None:
+    """Read your mail: finds what is for you in the public list of headers, fetches and opens it.
+
+    Examples:
+
+      pennypost inbox
+      pennypost inbox --watch --json
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+
+    async def work(client: AsyncClient) -> int:
+        found = 0
+        async for mail in client.inbox(watch=watch, again=again, privacy=privacy, on_progress=talk.progress):
+            talk.result(asdict(mail), _letter(mail))
+            found += 1
+        return found
+
+    if not talk.run(work):
+        talk.say("No new mail.")
+
+
+def _letter(mail: Mail) -> str:
+    # Indented, so that no letter can look like the beginning of another.
+    lines = "\n".join(f"    {line}" for line in plain(mail.text).split("\n"))
+    return f"From {mail.sender} on {when(mail.sent_at)}\n{lines}\n"

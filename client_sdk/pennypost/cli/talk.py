@@ -1,0 +1,130 @@
+"""What commands share: the options that work everywhere, and how results, talk and progress are shown.
+
+Results go to stdout, as text or as JSON lines; everything meant for a person's eyes goes to stderr. What strangers
+wrote is shown without the characters that drive a terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import unicodedata
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import typer
+
+from pennypost.protocol.errors import PennypostError
+
+if TYPE_CHECKING:
+    from pennypost.client import AsyncClient
+
+OFFICE: Final = "http://127.0.0.1:3338"
+
+HomeOption = Annotated[
+    str | None, typer.Option("--home", metavar="DIR", help="Keys and wallet (default: PENNYPOST_HOME).")
+]
+OfficeOption = Annotated[
+    str | None,
+    typer.Option("--office", metavar="URL", help=f"The post office (default: PENNYPOST_OFFICE, else {OFFICE})."),
+]
+MintOption = Annotated[str | None, typer.Option("--mint", metavar="URL", help="The mint (default: the office's own).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
+
+T = TypeVar("T")
+
+
+@dataclass
+class Defaults:
+    """Options given before the command."""
+
+    home: str | None = None
+    office: str | None = None
+    mint: str | None = None
+    as_json: bool = False
+
+
+class Talk:
+    """Where one command writes, and the client it uses."""
+
+    def __init__(
+        self,
+        context: typer.Context,
+        home: str | None = None,
+        office: str | None = None,
+        mint: str | None = None,
+        as_json: bool = False,
+    ) -> None:
+        given = context.find_object(Defaults) or Defaults()
+        self.home = home or given.home
+        self.office = office or given.office or OFFICE
+        self.mint = mint or given.mint
+        self.as_json = as_json or given.as_json
+        self._progress = False
+
+    def result(self, value: dict[str, Any], text: str) -> None:
+        """One result: a line of JSON, or text for people. Nothing is printed for an empty text."""
+        self._end_progress()
+        if self.as_json:
+            print(json.dumps(value), flush=True)
+        elif text:
+            print(text, flush=True)
+
+    def say(self, sentence: str) -> None:
+        """Something a person should know."""
+        self._end_progress()
+        print(sentence, file=sys.stderr, flush=True)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far long work has come; on a terminal alone."""
+        if sys.stderr.isatty():
+            amount = f"{done}/{total}" if total else str(done)
+            print(f"\r\x1b[K{what} … {amount}", end="", file=sys.stderr, flush=True)
+            self._progress = True
+
+    def _end_progress(self) -> None:
+        if self._progress:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._progress = False
+
+    def run(self, work: Callable[[AsyncClient], Awaitable[T]], **options: Any) -> T:
+        """Run `work` with a client made from the options, and close it."""
+        from pennypost.client import AsyncClient
+
+        async def session() -> T:
+            async with AsyncClient(self.office, self.home, mint=self.mint, notice=self.say, **options) as client:
+                return await work(client)
+
+        try:
+            return asyncio.run(session())
+        finally:
+            self._end_progress()
+
+
+def plain(text: str) -> str:
+    """A stranger's text without what drives a terminal: control characters, and marks that turn its direction."""
+    return "".join(
+        each if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Co", "Cn") else "�"
+        for each in text
+    )
+
+
+def when(seconds: int) -> str:
+    """A Unix time in this machine's zone; the number where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
+
+
+def stamps(count: int) -> str:
+    """`1 stamp`, `2 stamps`."""
+    return f"{count} stamp{'' if count == 1 else 's'}"
+
+
+def explain(error: PennypostError) -> str:
+    """Sentence and remedy, as a person reads them."""
+    return f"{plain(str(error))}. {error.remedy}"

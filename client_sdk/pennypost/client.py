@@ -1,0 +1,181 @@
+"""The asynchronous client: one person, one home, one post office with its mint.
+
+AsyncClient(office, home=…)
+    .stamps            buy, balance, send, receive, check, restore          stamps.py
+    .npub              who we are, made on first need                       keys.py
+    .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    outbox.py
+    .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Final
+
+from pennypost.exchange import Exchange, Progress
+from pennypost.home import Home, default_home
+from pennypost.inbox import Inbox
+from pennypost.keys import Identity, load_identity, new_identity, person
+from pennypost.mail import Mail, Privacy, Receipt
+from pennypost.mint_client import MintClient
+from pennypost.office import Office
+from pennypost.outbox import PATIENCE, Outbox
+from pennypost.protocol import secp
+from pennypost.protocol.errors import InvalidKey
+from pennypost.protocol.event import Event
+from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
+from pennypost.protocol.stealth import Address, lifetime, wrap_letter
+from pennypost.stamps import Stamps
+from pennypost.store import Store
+from pennypost.transport import NetworkTransport, Transport, parse_address
+
+if TYPE_CHECKING:
+    from pennypost._sandbox import Sandbox
+
+DAY: Final = 86_400
+KEEP: Final = 30 * DAY
+"""Seconds that a letter is kept unless told otherwise."""
+MAX_STAMPS: Final = 64
+"""The most that one letter may cost unless told otherwise, in sat."""
+
+
+class AsyncClient:
+    """Buys stamps, sends letters, reads mail. Close it, or use it with `async with`."""
+
+    def __init__(
+        self,
+        office: str | Sandbox,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        mint: str | None = None,
+        max_stamps: int = MAX_STAMPS,
+        notice: Callable[[str], None] | None = None,
+        transport: Transport | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`office` is an address, or a sandbox.
+
+        `home` is the directory of keys and wallet: by default that of the person (`PENNYPOST_HOME`), with a sandbox
+        memory alone. `mint` is the address of the mint, by default the office's own. `max_stamps` bounds what one
+        letter may cost. `notice` is told, in sentences, what a person should know: new keys, a new wallet.
+
+        Nothing is dialled and nothing written before it is needed. Raises InvalidInput for an address that is none.
+        """
+        if isinstance(office, str):
+            self._home = Home(default_home() if home is None else home)
+            url, self._transport = parse_address(office), transport or NetworkTransport()
+        else:
+            self._home = Home(home)
+            url, self._transport = office.url, transport or office.transport()
+        self._notice, self._clock = notice, clock
+        self._store = Store(self._home)
+        self.office = Office(url, self._transport, self._store)
+        """The post office itself, below the letters: its prices, its feed."""
+        mint_client = MintClient(parse_address(mint) if mint else url, self._transport, self._store)
+        exchange = Exchange(self._home, self._store, mint_client, notice=notice, clock=clock)
+        self._outbox = Outbox(self.office, exchange, max_stamps)
+        self._identity: Identity | None = None
+        self._flushed = False
+        self.stamps = Stamps(exchange)
+        """The wallet."""
+
+    @property
+    def npub(self) -> str:
+        """Who we are: what to tell others."""
+        return self.identity.npub
+
+    @property
+    def identity(self) -> Identity:
+        """The home's key pair, made on first need. Raises HomeUnusable."""
+        if self._identity is None:
+            self._identity = load_identity(self._home)
+        if self._identity is None:
+            self._identity = new_identity(self._home)
+            if self._notice is not None and self._home.path is not None:
+                self._notice(f"Made new keys in {self._home.path}: {self._identity.npub}")
+        return self._identity
+
+    async def send(
+        self,
+        to: str,
+        text: str,
+        *,
+        keep: int = KEEP,
+        patience: float = PATIENCE,
+        on_progress: Progress | None = None,
+    ) -> Receipt:
+        """Send a letter that only `to` (npub, nprofile or hex) can find and open.
+
+        It is kept for `keep` seconds, rounded up to an hour, a day, a week or 30 days, and padded to 1, 4 or 16 KiB.
+        The receipt says what the office answered; a refusal is in its `error`. Letters that an earlier run left
+        without an answer are sent first.
+
+        Raises InvalidKey, LetterTooLarge, NotEnoughStamps, PriceTooHigh; OfficeUnreachable, ServerError or TooMany
+        after `patience` seconds, and then the letter stays in the outbox and goes with the next.
+        """
+        event = self._wrap(person(to), text, lifetime(keep))
+        if not self._flushed:
+            await self.flush(patience=patience)
+        return await self._outbox.send(event, patience, on_progress)
+
+    async def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
+        """Send what is still in the outbox: the receipts of what has an answer now."""
+        receipts = await self._outbox.flush(patience)
+        self._flushed = True
+        return receipts
+
+    async def inbox(
+        self,
+        *,
+        watch: bool = False,
+        again: bool = False,
+        privacy: Privacy = "fast",
+        on_progress: Progress | None = None,
+    ) -> AsyncGenerator[Mail]:
+        """Letters to us, in the order they came, from where the last run stopped.
+
+        `watch` waits for more and never ends; `again` shows everything that the office still keeps. A letter counts as
+        read when the next one is asked for. Raises OfficeUnreachable, OfficeMisbehaves.
+        """
+        reader = Inbox(self.office, self._store, self.identity, self._clock)
+        async for mail in reader.read(watch=watch, again=again, privacy=privacy, on_progress=on_progress):
+            yield mail
+
+    def _wrap(self, receiver: bytes, text: str, keep: int) -> Event:
+        now, identity = int(self._clock()), self.identity
+        rumor = make_rumor(identity.pub, created_at=now, content=text, tags=[["p", receiver.hex()]])
+        while True:
+            # Fresh for every letter; a key that does not fit chances once in 2^128.
+            one_time, randomness = secrets.token_bytes(32), secrets.token_bytes(RANDOMNESS)
+            try:
+                secp.lift_x(receiver)
+                return wrap_letter(
+                    rumor,
+                    identity.secret,
+                    Address(receiver, receiver),
+                    one_time,
+                    created_at=now,
+                    expiration=now + keep,
+                    randomness=randomness,
+                )
+            except InvalidKey:
+                if secp.valid_secret(one_time):
+                    raise
+
+    async def close(self) -> None:
+        """Close connections and files; closing twice is harmless."""
+        await self.office.close()
+        await self._transport.close()
+        await self._store.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.office.url!r}, home={str(self._home.path) if self._home.path else None!r})"

@@ -1,0 +1,151 @@
+"""Letters that come in: found in the public header feed, fetched, opened.
+
+    GET /v1/headers after the last number ─▶ Scanner: one ECDH and one hash a header ─▶ hits
+        ─▶ bodies (fast: REQ of R · page: its page · all: every page) ─▶ open ─▶ Mail ─▶ place remembered
+
+The place moves on only when the caller asks for the next letter, so a crash shows a letter again and loses none. What
+cannot be opened is passed over in silence: anyone may write to anyone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from pennypost.exchange import Progress
+from pennypost.keys import Identity
+from pennypost.mail import Mail, Privacy
+from pennypost.office import PAGE, Office
+from pennypost.protocol import nip19
+from pennypost.protocol.errors import InvalidInput, OfficeMisbehaves, OfficeUnreachable, ServerError, TooMany
+from pennypost.protocol.event import KIND_CHAT, Event, expiration
+from pennypost.protocol.headers import HELD, RELEASED, Header
+from pennypost.protocol.stealth import Hit, Scanner, open_letter
+from pennypost.store import Store
+
+WAIT: Final = 25
+"""Seconds that the office is asked to wait for the next letter; proxies cut longer silences."""
+PAUSE: Final = 5.0
+"""Seconds before the next try after a failure while watching."""
+SCAN_LIMIT: Final = 20_000_000
+"""Headers of one run without waiting: a feed without an end is no feed."""
+SEEN_FOR: Final = 366 * 86_400
+"""Seconds that a letter is remembered as seen, at most."""
+
+
+class Inbox:
+    """Reads the mail of one identity at one office."""
+
+    def __init__(self, office: Office, store: Store, identity: Identity, clock: Callable[[], float]) -> None:
+        self._office, self._store, self._identity, self._clock = office, store, identity, clock
+        self._scanner = Scanner(identity.secret, identity.pub)
+
+    async def read(
+        self,
+        *,
+        watch: bool = False,
+        again: bool = False,
+        privacy: Privacy = "fast",
+        on_progress: Progress | None = None,
+    ) -> AsyncGenerator[Mail]:
+        """Letters in the order of the feed, from where the last run stopped.
+
+        `watch` goes on waiting for more, also through failures of the network; `again` begins at the first number and
+        shows letters seen before. Raises OfficeUnreachable, OfficeMisbehaves.
+        """
+        after = 0 if again else await self._store.run(place_on, self._office.url)
+        scanned = 0
+        while True:
+            try:
+                headers = await self._office.headers(after, wait=WAIT if watch and scanned else 0)
+            except (OfficeUnreachable, ServerError, TooMany):
+                if not watch:
+                    raise
+                await asyncio.sleep(PAUSE)
+                continue
+            async with aclosing(self._letters(headers, privacy, again)) as letters:
+                async for mail in letters:
+                    yield mail
+                    if not again:
+                        await self._store.run(remember_on, mail.id, mail.kept_until, int(self._clock()))
+            if headers:
+                after = headers[-1].seq
+                if not again:
+                    await self._store.run(move_on, self._office.url, after)
+                if on_progress is not None:
+                    on_progress("reading headers", after, 0)
+            elif not watch:
+                return
+            scanned += max(1, len(headers))
+            if scanned > SCAN_LIMIT and not watch:
+                raise OfficeMisbehaves("its header feed has no end")
+
+    async def _letters(self, headers: Sequence[Header], privacy: Privacy, again: bool) -> AsyncGenerator[Mail]:
+        # Scanning is the processor's work: in a thread, the loop stays free for others.
+        readable = [each for each in headers if not each.flags & HELD or each.flags & RELEASED]
+        hits = await asyncio.to_thread(self._scanner.scan, readable)
+        bodies = await self._bodies(hits, headers, privacy)
+        for hit in hits:
+            for event in bodies.get(hit.header.pubkey, ()):
+                mail = self._open(event)
+                if mail is not None and (again or not await self._store.run(was_seen_on, mail.id)):
+                    yield mail
+
+    async def _bodies(
+        self, hits: Sequence[Hit], headers: Sequence[Header], privacy: Privacy
+    ) -> dict[bytes, list[Event]]:
+        """Events by author, each once, fetched so as the level allows."""
+        wanted = {hit.header.pubkey for hit in hits}
+        events: list[Event] = []
+        if privacy == "fast":
+            events = await self._office.letters(list(wanted))
+        else:
+            shown = headers if privacy == "all" else [hit.header for hit in hits]
+            for number in sorted({header.seq // PAGE for header in shown}):
+                events += [each for each in await self._office.page(number) if bytes.fromhex(each.pubkey) in wanted]
+        found: dict[bytes, list[Event]] = {}
+        for event in {each.id: each for each in events}.values():
+            found.setdefault(bytes.fromhex(event.pubkey), []).append(event)
+        return found
+
+    def _open(self, event: Event) -> Mail | None:
+        try:
+            until = expiration(event)
+            sender, rumor = open_letter(event, self._identity.secret, self._identity.secret)
+        except InvalidInput:
+            return None
+        if rumor.kind != KIND_CHAT or (until is not None and until <= self._clock()):
+            return None
+        kept_until = event.created_at + 30 * 86_400 if until is None else until
+        return Mail(nip19.encode_npub(sender), rumor.content, rumor.created_at, kept_until, event.id, self._office.url)
+
+
+def place_on(connection: sqlite3.Connection, office: str) -> int:
+    """The last number of an office's feed that was read."""
+    row = connection.execute("SELECT last FROM offices WHERE url = ?", (office,)).fetchone()
+    return row[0] if row else 0
+
+
+def move_on(connection: sqlite3.Connection, office: str, last: int) -> None:
+    """Everything up to `last` has been read."""
+    connection.execute(
+        "INSERT INTO offices (url, last) VALUES (?, ?) ON CONFLICT (url) DO UPDATE SET last = max(last, excluded.last)",
+        (office, last),
+    )
+
+
+def was_seen_on(connection: sqlite3.Connection, event_id: str) -> bool:
+    """Whether this letter was shown before."""
+    return connection.execute("SELECT 1 FROM seen WHERE event_id = ?", (event_id,)).fetchone() is not None
+
+
+def remember_on(connection: sqlite3.Connection, event_id: str, keep_until: int, now: int) -> None:
+    """This letter was shown; those that no office keeps any more are forgotten."""
+    connection.execute("DELETE FROM seen WHERE keep_until < ?", (now,))
+    connection.execute(
+        "INSERT INTO seen (event_id, keep_until) VALUES (?, ?) ON CONFLICT (event_id) DO NOTHING",
+        (event_id, min(keep_until, now + SEEN_FOR)),
+    )

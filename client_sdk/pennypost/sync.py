@@ -1,0 +1,146 @@
+"""The sync face: `Client` is `AsyncClient` with an event loop in a thread of its own.
+
+Every method runs the coroutine of the same name over there and waits for it here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from pennypost.client import KEEP, MAX_STAMPS, AsyncClient
+from pennypost.exchange import Progress
+from pennypost.ledger import Balance, Purchase
+from pennypost.mail import Mail, Privacy, Receipt
+from pennypost.outbox import PATIENCE
+from pennypost.stamps import Check
+from pennypost.stamps import Stamps as AsyncStamps
+from pennypost.threads import LoopThread
+
+if TYPE_CHECKING:
+    from pennypost._sandbox import Sandbox
+
+
+class Client:
+    """Buys stamps, sends letters, reads mail. Close it, or use it with `with`."""
+
+    def __init__(
+        self,
+        office: str | Sandbox,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        mint: str | None = None,
+        max_stamps: int = MAX_STAMPS,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
+        """As AsyncClient."""
+        self._client = AsyncClient(office, home, mint=mint, max_stamps=max_stamps, notice=notice)
+        self._thread = LoopThread("pennypost-client")
+        self.stamps = Stamps(self._client.stamps, self._thread)
+        """The wallet."""
+
+    @property
+    def npub(self) -> str:
+        """As AsyncClient.npub."""
+        return self._client.npub
+
+    def send(
+        self,
+        to: str,
+        text: str,
+        *,
+        keep: int = KEEP,
+        patience: float = PATIENCE,
+        on_progress: Progress | None = None,
+    ) -> Receipt:
+        """As AsyncClient.send."""
+        return self._thread.call(self._client.send(to, text, keep=keep, patience=patience, on_progress=on_progress))
+
+    def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
+        """As AsyncClient.flush."""
+        return self._thread.call(self._client.flush(patience=patience))
+
+    def inbox(
+        self,
+        *,
+        watch: bool = False,
+        again: bool = False,
+        privacy: Privacy = "fast",
+        on_progress: Progress | None = None,
+    ) -> Iterator[Mail]:
+        """As AsyncClient.inbox."""
+        letters = self._client.inbox(watch=watch, again=again, privacy=privacy, on_progress=on_progress)
+
+        async def next_letter() -> Mail | None:
+            return await anext(letters, None)
+
+        try:
+            while (mail := self._thread.call(next_letter())) is not None:
+                yield mail
+        finally:
+            # Not waited for: a generator may be given up anywhere, also in the loop's own thread.
+            self._thread.start(letters.aclose())
+
+    def close(self) -> None:
+        """As AsyncClient.close."""
+        if self._thread.running:
+            self._thread.call(self._client.close())
+            self._thread.stop()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._client).removeprefix("Async")
+
+
+class Stamps:
+    """The sync face of pennypost.stamps.Stamps."""
+
+    def __init__(self, stamps: AsyncStamps, thread: LoopThread) -> None:
+        self._stamps, self._thread = stamps, thread
+
+    def buy(
+        self,
+        amount: int,
+        *,
+        on_invoice: Callable[[Purchase], None] | None = None,
+        on_progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Purchase:
+        """As pennypost.stamps.Stamps.buy."""
+        return self._thread.call(
+            self._stamps.buy(amount, on_invoice=on_invoice, on_progress=on_progress, timeout=timeout)
+        )
+
+    def order(self, amount: int) -> Purchase:
+        """As pennypost.stamps.Stamps.order."""
+        return self._thread.call(self._stamps.order(amount))
+
+    def balance(self) -> int:
+        """As pennypost.stamps.Stamps.balance."""
+        return self._thread.call(self._stamps.balance())
+
+    def summary(self) -> Balance:
+        """As pennypost.stamps.Stamps.summary."""
+        return self._thread.call(self._stamps.summary())
+
+    def send(self, amount: int, *, memo: str | None = None) -> str:
+        """As pennypost.stamps.Stamps.send."""
+        return self._thread.call(self._stamps.send(amount, memo=memo))
+
+    def receive(self, token: str) -> int:
+        """As pennypost.stamps.Stamps.receive."""
+        return self._thread.call(self._stamps.receive(token))
+
+    def check(self, *, on_progress: Progress | None = None) -> Check:
+        """As pennypost.stamps.Stamps.check."""
+        return self._thread.call(self._stamps.check(on_progress=on_progress))
+
+    def restore(self, seed: str | None = None, *, on_progress: Progress | None = None) -> int:
+        """As pennypost.stamps.Stamps.restore."""
+        return self._thread.call(self._stamps.restore(seed, on_progress=on_progress))
