@@ -1,6 +1,6 @@
 """One origin: the mint's routes, the post office's routes and its WebSocket, opened in order, closed in reverse.
 
-    settings ▶ schema ▶ database ▶ keyring ▶ crypto workers ▶ mint ▶ post office ▶ ASGI
+settings ▶ schema ▶ database ▶ keyring ▶ crypto workers ▶ mint ▶ post office ▶ ASGI
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Service:
         self._stack = AsyncExitStack()
         self._http: FastAPI | None = None
         self._websocket: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
+        self._drain: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
     async def open(cls, settings: Settings, *, in_process: bool = False) -> Service:
@@ -83,7 +84,12 @@ class Service:
             stack.push_async_callback(office.close)
             await office.start()
             self._http.include_router(office_router(office))
-            self._websocket = office.websocket
+            self._websocket, self._drain = office.websocket, office.drain
+
+    async def drain(self) -> None:
+        """Takes no more events and waits, for a bounded time, until those in flight are answered."""
+        if self._drain is not None:
+            await self._drain()
 
     async def close(self) -> None:
         """Answers what is in flight, then closes everything in reverse order."""

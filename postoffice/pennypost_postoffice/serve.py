@@ -63,7 +63,7 @@ async def _serve(settings: Settings, as_json: bool) -> None:
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     service = await Service.open(settings)
     try:
-        server = uvicorn.Server(uvicorn_config(service, settings))
+        server = Server(service, uvicorn_config(service, settings))
         announced = asyncio.create_task(_announce_when_started(server, settings, as_json))
         await server.serve(sockets=[listener])
         announced.cancel()
@@ -75,6 +75,7 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     """One place for everything we ask of uvicorn: bounded frames, no compression, no log of addresses."""
     return uvicorn.Config(
         service.asgi,
+        interface="asgi3",
         host=settings.host,
         port=settings.port,
         lifespan="off",
@@ -99,6 +100,18 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+
+
+class Server(uvicorn.Server):
+    """Answers every event in flight before the sockets are closed."""
+
+    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._service.drain()
+        await super().shutdown(sockets)
 
 
 async def _announce_when_started(server: uvicorn.Server, settings: Settings, as_json: bool) -> None:
