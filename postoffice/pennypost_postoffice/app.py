@@ -28,8 +28,8 @@ from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.verify import OFFICE_JOBS
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 CLOSE_NOT_HERE = 4404
 """WebSocket close code for a path that serves none."""

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pennypost_mint.runtime.settings import Settings
+from pennypost_mint.runtime.settings import load_settings
 from pennypost_postoffice.app import Service
 
 URL = "http://pennypost.sandbox"
@@ -34,8 +34,8 @@ class Sandbox:
     async def start(self) -> None:
         """Makes the folder, the schema, the seed and the service."""
         self._folder = tempfile.TemporaryDirectory(prefix="pennypost-")
-        settings = Settings(
-            data_dir=Path(self._folder.name), public_url=URL, play_settle_after="0", name="pennypost sandbox"
+        settings = load_settings(
+            {}, data_dir=Path(self._folder.name), public_url=URL, play_settle_after="0", name="pennypost sandbox"
         )
         self._service = await Service.open(settings, in_process=True)
 
