@@ -129,6 +129,7 @@ class SQLiteDatabase:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="pennypost-reader")
         self._local = threading.local()
         self._reading: list[Connection] = []
+        self._ended: Future[None] = Future()
         self._writer.start()
 
     @property
@@ -159,9 +160,9 @@ class SQLiteDatabase:
             return
         self._closed = True
         self._jobs.put(None)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._writer.join)
-        await loop.run_in_executor(None, self._readers.shutdown)
+        # not through the loop's default executor: at interpreter exit it takes nothing any more
+        await asyncio.shield(asyncio.wrap_future(self._ended))
+        self._readers.shutdown()
         for connection in self._reading:
             connection.close()
         self._engine.dispose()
@@ -208,6 +209,7 @@ class SQLiteDatabase:
                 connection = None
         if connection is not None:
             connection.close()
+        self._ended.set_result(None)
 
     def _whoever_waits(self, first: _Job) -> tuple[list[_Job], bool]:
         group = [first]
