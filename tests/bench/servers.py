@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,14 +59,22 @@ def folder() -> Iterator[Path]:
 def office_on_sqlite(home: Path) -> Iterator[Running]:
     """`pennypost up` on a SQLite file."""
     with Server(home) as server:
-        yield Running(server.port, Meter([server.pid]))
+        yield from _ours(server, [server.pid])
 
 
 @contextmanager
 def office_on_postgresql(home: Path, cluster: Postgres, database: str) -> Iterator[Running]:
     """`pennypost up` on PostgreSQL; all processes of the cluster are counted."""
     with Server(home, database_url=database) as server:
-        yield Running(server.port, Meter([server.pid, cluster.pid]))
+        yield from _ours(server, [server.pid, cluster.pid])
+
+
+def _ours(server: Server, roots: Sequence[int]) -> Iterator[Running]:
+    try:
+        yield Running(server.port, Meter(roots))
+    except BaseException:
+        print(server.tail(), file=sys.stderr)
+        raise
 
 
 @contextmanager
@@ -163,7 +172,7 @@ def _process(command: Sequence[str | Path], home: Path, settings: Mapping[str, s
     try:
         yield process.pid
     except TimeoutError:
-        print((home / "log").read_text(errors="replace")[-4_000:])
+        print((home / "log").read_text(errors="replace")[-4_000:], file=sys.stderr)
         raise
     finally:
         # its own group, made above: nothing of it may stay behind
