@@ -50,8 +50,4 @@ def _inline(value: Any, definitions: dict[str, Any]) -> Any:
     fields = cast("dict[str, Any]", value)
     if "$ref" in fields:
         return _inline(definitions[fields["$ref"].rpartition("/")[2]], definitions)
-    found = {name: _inline(each, definitions) for name, each in fields.items()}
-    if isinstance(found.get("pattern"), str):
-        # Python's end of text, which JSON Schema's regular expressions do not know.
-        found["pattern"] = found["pattern"].replace("\\Z", "$")
-    return found
+    return {name: _inline(each, definitions) for name, each in fields.items()}

@@ -15,6 +15,13 @@ from pennypost.protocol.nuts import BlindedMessage
 from tests.mint.desk import MINT, QUOTE, Body, Desk
 from tests.support.stamps import output
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def desk(shared_desk: Desk) -> Desk:
+    return shared_desk
+
 
 async def test_a_quote_tells_what_wallets_ask_for(desk: Desk) -> None:
     quote = await desk.quote(10)

@@ -6,10 +6,19 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from pennypost.protocol import bdhke
 from pennypost_mint.swap import CHUNK
 from tests.mint.desk import SWAP, Desk, open_desk, settings_for
 from tests.support.stamps import output
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def desk(shared_desk: Desk) -> Desk:
+    return shared_desk
 
 
 async def test_a_swap_gives_other_proofs_of_the_same_worth(desk: Desk) -> None:
