@@ -43,6 +43,7 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.office: Office | None = None
         self._stack = AsyncExitStack()
         self._http: FastAPI | None = None
         self._websocket: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
@@ -80,7 +81,7 @@ class Service:
             await mint.start()
             self._http.include_router(mint_router(mint))
         if settings.role != "mint":
-            office = await Office.open(database, settings, keyring, workers, metrics)
+            office = self.office = await Office.open(database, settings, keyring, workers, metrics)
             stack.push_async_callback(office.close)
             await office.start()
             self._http.include_router(office_router(office))
