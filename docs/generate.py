@@ -55,36 +55,46 @@ def settings() -> str:
     return table(("name", "default", "meaning"), rows)
 
 
-def commands() -> str:
-    """Every command with its arguments and options, as `--help` has them."""
-    import click
+def command_tree() -> dict[str, Any]:
+    """Every command by its whole name ("wallet buy"), those of the server among them."""
     import typer
 
     from pennypost.cli import app
 
-    def describe(command: click.Command, path: str) -> list[str]:
-        if isinstance(command, click.Group) or hasattr(command, "commands"):
-            children: dict[str, Any] = command.commands  # type: ignore[union-attr]
-            return [line for name in children for line in describe(children[name], f"{path} {name}")]
-        summary, *rest = (command.help or "").strip().split("\n\n", 1)
-        arguments = " ".join(
-            parameter.human_readable_name.upper()
-            for parameter in command.params
-            if parameter.param_type_name == "argument"
-        )
-        lines = [f"## `{' '.join(part for part in (path, arguments) if part)}`", "", " ".join(summary.split()), ""]
-        options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
-        if options:
-            rows = [
-                (f"`{', '.join((*option.opts, *option.secondary_opts))}`", getattr(option, "help", "") or "")
-                for option in options
-            ]
-            lines += [table(("option", "meaning"), rows)]
-        if rest:
-            lines += ["```", *(line.strip() for line in rest[0].splitlines() if line.strip()), "```", ""]
-        return lines
+    def leaves(command: Any, path: str) -> dict[str, Any]:
+        if not hasattr(command, "list_commands"):
+            return {path: command}
+        context = typer.Context(command)
+        found: dict[str, Any] = {}
+        for name in command.list_commands(context):
+            found |= leaves(command.get_command(context, name), f"{path} {name}".strip())
+        return found
 
-    return "\n".join(describe(typer.main.get_command(app), "pennypost")).rstrip() + "\n"
+    return leaves(typer.main.get_command(app), "")
+
+
+def commands() -> str:
+    """Every command with its arguments, options and examples, as `--help` has them, and the exit codes."""
+    from pennypost.cli.exit_codes import TABLE
+
+    lines: list[str] = []
+    for path, command in command_tree().items():
+        arguments = [each for each in command.params if each.param_type_name == "argument"]
+        options = [each for each in command.params if each.param_type_name == "option"]
+        summary, *rest = (command.help or "").strip().split("\n\n", 1)
+        lines += [f"## `{' '.join(['pennypost', path, *(each.name.upper() for each in arguments)])}`", ""]
+        lines += [" ".join(summary.split()), ""]
+        rows = [(f"`{each.name.upper()}`", each.help or "") for each in arguments]
+        rows += [(f"`{', '.join([*each.opts, *each.secondary_opts])}`", each.help or "") for each in options]
+        if rows:
+            lines += [table(("", "meaning"), rows)]
+        for block in rest[0].split("\n\n") if rest else []:
+            if block.startswith(" "):
+                lines += ["```", *(line.strip() for line in block.splitlines()), "```", ""]
+            else:
+                lines += [" ".join(block.split()), ""]
+    lines += ["## Exit codes", "", table(("code", "means"), TABLE)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def routes() -> str:
@@ -97,15 +107,22 @@ def routes() -> str:
 
 
 async def _routes() -> list[tuple[str, str, str]]:
+    import httpx
+
     from pennypost_mint.runtime.settings import Settings
     from pennypost_postoffice.app import Service
 
     with tempfile.TemporaryDirectory() as folder:
         service = await Service.open(Settings(data_dir=Path(folder)), in_process=True)
         try:
-            return service.routes()
+            transport = httpx.ASGITransport(service.asgi)  # type: ignore[arg-type]
+            async with httpx.AsyncClient(transport=transport, base_url="http://docs") as client:
+                paths: dict[str, dict[str, Any]] = (await client.get("/openapi.json")).json()["paths"]
         finally:
             await service.close()
+    return [
+        (path, method.upper(), route["summary"]) for path, methods in paths.items() for method, route in methods.items()
+    ]
 
 
 def metrics() -> str:
