@@ -62,8 +62,7 @@ def verify_stamp(secrets: Secrets, keyset_id: str, amount: int, secret: str, C: 
         message, signature = secret.encode(), bytes.fromhex(C)
     except ValueError:
         return None
-    y = bdhke.hash_to_curve(message)
-    return y if bdhke.verify_y(key, y, signature) else None
+    return bdhke.verified_y(key, message, signature)
 
 
 def sign_outputs(secrets: Secrets, outputs: list[OutputTuple]) -> list[BlindSignature]:

@@ -148,7 +148,7 @@ def _sqlite_delete_rows(table: Table, columns: Columns) -> str:
 
 @lru_cache(maxsize=128)
 def _postgresql_delete_rows(table: Table, columns: Columns) -> Any:
-    arrays = func.unnest(*(_array(table.c[name], name) for name in columns)).table_valued(*columns)
+    arrays = func.unnest(*(_array(table.c[name], name) for name in columns)).table_valued(*columns).render_derived()
     return delete(table).where(*(table.c[name] == arrays.c[name] for name in columns))
 
 
