@@ -300,10 +300,17 @@ class ProofInvalid(MintError):
 
 
 class ProofLocked(ProofInvalid):
-    """The proof is locked by a spending condition that this mint does not check."""
+    """The proof is locked, and its witness does not unlock it."""
 
     code = "proof-locked"
-    remedy = "Use proofs without a spending condition: this mint's info announces none; nothing was spent."
+    remedy = "Unlock it with the keys or the preimage it is locked to (NUT-11, NUT-14); nothing was spent."
+
+
+class LockMalformed(ProofInvalid):
+    """The spending condition is malformed: nobody can spend what it locks."""
+
+    code = "lock-malformed"
+    remedy = "Make spending conditions as NUT-11 and NUT-14 describe them; nothing was spent."
 
 
 class OutputInvalid(MintError):

@@ -335,7 +335,7 @@ def _input(item: object) -> Proof:
     if not _matches(_POINT, C):
         raise ProofInvalid("C is a compressed point of 66 lower-case hex digits")
     if witness is not None and not _is_text(witness, MAX_WITNESS):
-        raise ProofInvalid("a witness is text of at most 4,096 bytes")
+        raise ProofInvalid("a witness has at most 1,024 bytes")
     return Proof(amount, keyset, cast("str", secret), cast("str", C), cast("str | None", witness))
 
 

@@ -22,8 +22,8 @@ MAX_PROOFS: Final = 256
 """Proofs of a token, unless the caller says otherwise."""
 MAX_SECRET: Final = 1_024
 """Bytes of a proof's secret in UTF-8."""
-MAX_WITNESS: Final = 4_096
-"""Bytes of a proof's witness in UTF-8."""
+MAX_WITNESS: Final = 1_024
+"""Bytes of a proof's witness in UTF-8: seven signatures and a preimage."""
 MAX_MINT: Final = 512
 """Bytes of a mint's address."""
 MAX_UNIT: Final = 32
