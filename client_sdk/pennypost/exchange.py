@@ -124,7 +124,10 @@ class Exchange:
             refusal: MintError = OutputSigned()
             for _ in range(TRIES):
                 keyset = await self.mint.active(self.now())
-                operation = await self.store.run(ledger.begin_mint_on, self.seed(), purchase, keyset.id, self.now())
+                amounts = _sizes(keyset, purchase.amount, ledger.READY)
+                operation = await self.store.run(
+                    ledger.begin_mint_on, self.seed(), purchase, keyset.id, amounts, self.now()
+                )
                 if operation is None:
                     return
                 try:

@@ -99,7 +99,7 @@ class Balance:
     """In a swap that has no answer yet."""
 
 
-def denominations(amount: int, singles: int = READY) -> list[int]:
+def denominations(amount: int, singles: int) -> list[int]:
     """Powers of two that add up to `amount`, rising: at most `singles` ones, the rest as few as can be."""
     ones = min(amount, singles)
     rest = amount - ones
@@ -225,7 +225,7 @@ def set_purchase_on(connection: sqlite3.Connection, mint: str, quote: str, state
 
 
 def begin_mint_on(
-    connection: sqlite3.Connection, seed: bytes, purchase: Purchase, keyset: str, now: int
+    connection: sqlite3.Connection, seed: bytes, purchase: Purchase, keyset: str, amounts: Sequence[int], now: int
 ) -> Operation | None:
     """Outputs for a paid purchase; those of an earlier try where there are any, None where its stamps are had."""
     row = connection.execute(
@@ -238,7 +238,7 @@ def begin_mint_on(
     ).fetchone()
     if row is not None:
         return operation_on(connection, row[0])
-    outputs = _outputs_on(connection, seed, keyset, denominations(purchase.amount))
+    outputs = _outputs_on(connection, seed, keyset, amounts)
     return _begin_on(connection, "mint", purchase.mint, purchase.quote, outputs, [], now)
 
 

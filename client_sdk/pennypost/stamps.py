@@ -127,6 +127,7 @@ class Stamps:
         """
         if not 0 < amount <= MOST:
             raise InvalidInput("a purchase is of 1 stamp or more")
+        self._exchange.seed()
         opened = await self._store.run(ledger.open_purchases_on, self.mint.url)
         await self._exchange.settle()
         for each in opened:

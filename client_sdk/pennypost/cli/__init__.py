@@ -18,7 +18,7 @@ from pennypost.cli import keys, wallet
 from pennypost.cli.doctor import doctor
 from pennypost.cli.exit_codes import INTERRUPTED, OTHER, TABLE, exit_code
 from pennypost.cli.mail import inbox, send
-from pennypost.cli.plugins import Commands
+from pennypost.cli.plugins import Command, Commands
 from pennypost.cli.talk import Defaults, HomeOption, JsonOption, MintOption, OfficeOption, explain
 from pennypost.protocol.errors import PennypostError
 
@@ -34,9 +34,9 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(wallet.app, name="wallet")
-app.command("send")(send)
-app.command("inbox")(inbox)
-app.command("doctor")(doctor)
+app.command("send", cls=Command)(send)
+app.command("inbox", cls=Command)(inbox)
+app.command("doctor", cls=Command)(doctor)
 
 
 def _version(wanted: bool) -> None:

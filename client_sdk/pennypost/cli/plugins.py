@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from pennypost._sandbox import load
 from pennypost.protocol.errors import ServerExtraMissing
@@ -18,6 +18,19 @@ from pennypost.protocol.errors import ServerExtraMissing
 GROUP: Final = "pennypost.commands"
 SERVER: Final = ("up", "settings", "db", "play", "mint", "office")
 """Names that the server part has; without it they answer with a sentence."""
+
+
+class Command(TyperCommand):
+    """A command whose examples stay one a line in `--help`."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """The docstring; indented paragraphs are not filled."""
+        text = self.help
+        self.help = "\n\n".join(f"\b\n{each}" if each[:1] == " " else each for each in (text or "").split("\n\n"))
+        try:
+            super().format_help_text(ctx, formatter)
+        finally:
+            self.help = text
 
 
 class Commands(TyperGroup):
@@ -46,15 +59,18 @@ def command(entry: EntryPoint) -> Any:
     except ServerExtraMissing:
         return _missing(entry.name)
     if isinstance(found, typer.Typer):
-        made = typer.main.get_command(found)
+        # As a group also when it has but one command, whose name is part of the line.
+        made = typer.main.get_group(found)
         made.name = entry.name
+        for each in (made, *made.commands.values()):
+            each.rich_markup_mode = None  # pyright: ignore[reportAttributeAccessIssue]
         return made
     return _single(entry.name, found)
 
 
 def _single(name: str, function: Callable[..., Any], **settings: Any) -> Any:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(name, **settings)(function)
+    app.command(name, cls=Command, **settings)(function)
     return typer.main.get_command(app)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from pennypost.protocol.errors import PennypostError
+from pennypost.protocol.errors import OfficeUnreachable, PennypostError
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -100,6 +100,9 @@ class Talk:
 
         try:
             return asyncio.run(session())
+        except OfficeUnreachable:
+            self.say(f"Tried {plain(self.office)}; `pennypost doctor` looks closer.")
+            raise
         finally:
             self._end_progress()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pennypost.cli.exit_codes import BY_ERROR
+from pennypost.cli.plugins import Command
 from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, plain, stamps, when
 from pennypost.protocol.errors import InvalidInput, OfficeUnreachable, PennypostError
 
@@ -23,7 +24,7 @@ app = typer.Typer(help="Your stamps: buy, balance, send, receive, check, restore
 Amount = Annotated[int, typer.Argument(min=1, max=10_000_000, metavar="N", help="Stamps, 1 sat each.")]
 
 
-@app.command("buy")
+@app.command("buy", cls=Command)
 def buy(
     context: typer.Context,
     amount: Amount,
@@ -73,7 +74,7 @@ def _draw(request: str) -> None:
     segno.make(request.upper(), error="l").terminal(out=sys.stderr, compact=True)
 
 
-@app.command("balance")
+@app.command("balance", cls=Command)
 def balance(
     context: typer.Context,
     home: HomeOption = None,
@@ -109,7 +110,7 @@ def balance(
             talk.say(f"Besides, {stamps(count)} {where}.")
 
 
-@app.command("send")
+@app.command("send", cls=Command)
 def send(
     context: typer.Context,
     amount: Amount,
@@ -131,7 +132,7 @@ def send(
     talk.result({"token": token, "amount": amount}, token)
 
 
-@app.command("receive")
+@app.command("receive", cls=Command)
 def receive(
     context: typer.Context,
     token: Annotated[str, typer.Argument(metavar="TOKEN|-", help="cashuA… or cashuB…; - reads it from stdin.")],
@@ -158,7 +159,7 @@ def receive(
     talk.result({"received": received, "balance": left}, "")
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 def check(
     context: typer.Context,
     home: HomeOption = None,
@@ -188,7 +189,7 @@ def check(
         raise typer.Exit(BY_ERROR[OfficeUnreachable])
 
 
-@app.command("restore")
+@app.command("restore", cls=Command)
 def restore(
     context: typer.Context,
     seed_file: Annotated[
