@@ -47,12 +47,20 @@ class Purchase:
         )
         self.lines: queue.Queue[str] = queue.Queue()
         self.text = ""
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(line)
+        with self.process.stdout as lines:
+            for line in lines:
+                self.lines.put(line)
+
+    def end(self) -> None:
+        """kill -9, if it has not ended by itself."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
 
     def invoice(self) -> str:
         """Waits for the BOLT11 that it shows."""
@@ -72,8 +80,7 @@ def buying(server: Server, home: Path, amount: int) -> Iterator[Purchase]:
     try:
         yield purchase
     finally:
-        purchase.process.kill()
-        purchase.process.wait()
+        purchase.end()
 
 
 def command(server: Server, *words: str | Path) -> list[Any]:
