@@ -21,12 +21,15 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from pennypost.protocol.errors import (
     DatabaseUnavailable,
     FrameTooLarge,
     InvalidFilter,
     InvalidFrame,
     PennypostError,
+    ServerError,
     TooManySubscriptions,
 )
 from pennypost.protocol.filter import FilterBounds, parse_filter
@@ -55,6 +58,7 @@ from pennypost_mint.runtime.limits import (
     OUTGOING,
     QUERIES,
 )
+from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice.auth import new_challenge
 from pennypost_postoffice.live import Subscription
 from pennypost_postoffice.post import Answer, Post
@@ -75,6 +79,9 @@ COST_REFUSED = 150
 COST_FILTER = 200
 COST_VALUE = 2
 COST_ROW = 15
+
+
+log = logger("connection")
 
 
 class Connection:
@@ -229,6 +236,10 @@ class Connection:
                 bodies = await office.database.read(read_step, query, office.now())
             except DatabaseUnavailable as error:
                 self._end_subscription(subscription, error)
+                return
+            except SQLAlchemyError as error:
+                log.error("a REQ failed", kind=type(error).__name__)
+                self._end_subscription(subscription, ServerError())
                 return
             if subscription.closed:
                 return

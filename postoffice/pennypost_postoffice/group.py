@@ -14,11 +14,10 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import SQLAlchemyError
 
-from pennypost.protocol.errors import DatabaseUnavailable, PennypostError, ServerError, StampSpent
+from pennypost.protocol.errors import DatabaseUnavailable, PennypostError, StampSpent
 from pennypost_mint.runtime.limits import COMMIT_BATCH, COMMIT_BYTES
-from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice.commit import Done, RaceLost, commit_on
 from pennypost_postoffice.post import Post, duplicate, refusal, stored
 from pennypost_postoffice.stage import Stage
@@ -29,15 +28,13 @@ if TYPE_CHECKING:
 PAUSE = (0.05, 1.0)
 """First and longest pause, in seconds, before a database that is away is asked again."""
 
-log = logger("commit")
-
 
 class Committer:
     """Stores verified events in groups."""
 
     def __init__(self, office: Office) -> None:
         self._office = office
-        self._stage = Stage(self._commit, most=COMMIT_BATCH, most_bytes=COMMIT_BYTES)
+        self._stage = Stage(self._commit, office.failed, most=COMMIT_BATCH, most_bytes=COMMIT_BYTES)
         self._pause = PAUSE[0]
         self.publishing: set[str] = set()
         """Ids that may be visible in the database and are not yet published to subscribers."""
@@ -70,7 +67,7 @@ class Committer:
             self._stage.put_back(posts)
             await asyncio.sleep(self._pause)
             self._pause = min(2 * self._pause, PAUSE[1])
-        except (IntegrityError, PennypostError, ValueError, TypeError, LookupError) as error:
+        except (SQLAlchemyError, PennypostError, ValueError, TypeError, LookupError) as error:
             await self._halve(posts, error)
         else:
             self._pause = PAUSE[0]
@@ -83,8 +80,7 @@ class Committer:
             await self._commit(posts[:middle])
             await self._commit(posts[middle:])
             return
-        log.error("an event could not be stored", kind=type(error).__name__)
-        self._office.answer(posts[0], refusal(ServerError()))
+        self._office.failed(posts, error)
 
     def _answer(self, done: Done, seconds: float) -> None:
         office = self._office

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from pennypost.protocol.errors import ConfigurationError, NobodyListening, Overloaded
+from pennypost.protocol.errors import ConfigurationError, NobodyListening, Overloaded, ServerError
 from pennypost.protocol.price import PriceList, parse_prices
 from pennypost_mint.api import Keyring, SignedOutput, Workers
 from pennypost_mint.runtime.database import Database
@@ -155,6 +156,12 @@ class Office:
         if not self.is_full:
             self.room.set()
 
+    def failed(self, posts: list[Post], error: Exception) -> None:
+        """Something broke that nobody foresaw: these events are answered, their stamps are as the database has them."""
+        log.error("events could not be handled", events=len(posts), error=where(error))
+        for post in posts:
+            self.answer(post, refusal(ServerError()))
+
     def count(self, code: str) -> None:
         """Counts an answer by its code."""
         counter = self._counters.get(code)
@@ -239,6 +246,13 @@ def origin_of(scope: Mapping[str, Any]) -> str:
     return ""
 
 
+def where(error: BaseException) -> str:
+    """The kind of an error and the place it was raised at: its text could hold a token, a key or an address."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
+
+
 def load_prices(path: Path | None) -> PriceList:
     """The price list of a file; without one, the default. Raises ConfigurationError."""
     if path is None:
@@ -253,4 +267,4 @@ def load_prices(path: Path | None) -> PriceList:
 def _report(task: asyncio.Task[None]) -> None:
     """A stage never ends by itself: without it nothing is answered, so the process must not go on in silence."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("a stage of the post office ended", kind=type(error).__name__, exc_info=error)
+        log.critical("a stage of the post office ended", error=where(error))

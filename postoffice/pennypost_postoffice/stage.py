@@ -9,17 +9,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from pennypost_postoffice.post import Post
 
 Work = Callable[[list[Post]], Awaitable[None]]
+Failed = Callable[[list[Post], Exception], None]
 
 
 class Stage:
     """Calls `work` with batches of at most `most` events and `most_bytes` of bodies, `at_once` batches side by side.
 
-    `work` must answer or pass on every event of its batch. The queue needs no bound of its own: every event in it
+    `work` must answer or pass on every event of its batch; when it raises, `failed` answers them, and the stage goes
+    on, for without it nobody is answered any more. The queue needs no bound of its own: every event in it
     counts in `Office.in_flight`, which stops the sockets.
     """
 
-    def __init__(self, work: Work, *, most: int, most_bytes: int = 1 << 62, at_once: int = 1) -> None:
-        self._work = work
+    def __init__(self, work: Work, failed: Failed, *, most: int, most_bytes: int = 1 << 62, at_once: int = 1) -> None:
+        self._work, self._failed = work, failed
         self._most, self._most_bytes, self._at_once = most, most_bytes, at_once
         self._queue: deque[Post] = deque()
         self._wake = asyncio.Event()
@@ -48,19 +50,22 @@ class Stage:
                     self._wake.clear()
                     await self._wake.wait()
                 if self._at_once == 1:
-                    await self._work(self._take())
+                    await self._do(self._take())
                     continue
                 if len(running) >= self._at_once:
                     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                task = asyncio.create_task(self._start(self._take()))
+                task = asyncio.create_task(self._do(self._take()))
                 running.add(task)
                 task.add_done_callback(running.discard)
         finally:
             for task in running:
                 task.cancel()
 
-    async def _start(self, batch: list[Post]) -> None:
-        await self._work(batch)
+    async def _do(self, batch: list[Post]) -> None:
+        try:
+            await self._work(batch)
+        except Exception as error:  # noqa: BLE001  (nothing is hidden: it is logged, and everyone concerned is told)
+            self._failed(batch, error)
 
     def _take(self) -> list[Post]:
         queue = self._queue

@@ -50,8 +50,8 @@ class Verifier:
 
     def __init__(self, office: Office, at_once: int) -> None:
         self._office = office
-        self._lookups = Stage(self._look_up, most=COMMIT_BATCH)
-        self._crypto = Stage(self._check, most=VERIFY_BATCH, at_once=at_once)
+        self._lookups = Stage(self._look_up, office.failed, most=COMMIT_BATCH)
+        self._crypto = Stage(self._check, office.failed, most=VERIFY_BATCH, at_once=at_once)
 
     @property
     def waiting(self) -> int:
