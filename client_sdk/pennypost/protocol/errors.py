@@ -75,6 +75,34 @@ class BodyTooLarge(InvalidInput):
     remedy = "Send at most 1 MiB; split the request."
 
 
+class RpcUnparseable(InvalidInput):
+    """This is not JSON."""
+
+    code = "rpc-parse"
+    remedy = "Send one JSON-RPC request in each text frame (NUT-17)."
+
+
+class RpcInvalid(InvalidInput):
+    """This is not a JSON-RPC request."""
+
+    code = "rpc-request"
+    remedy = "Send jsonrpc 2.0, method, params and an id (NUT-17)."
+
+
+class RpcMethod(InvalidInput):
+    """This method is not known."""
+
+    code = "rpc-method"
+    remedy = "Use subscribe or unsubscribe (NUT-17)."
+
+
+class RpcParams(InvalidInput):
+    """The parameters are not usable."""
+
+    code = "rpc-params"
+    remedy = "Send kind, subId and filters as NUT-17 describes and the mint's info announces."
+
+
 class InvalidEvent(InvalidInput):
     """The event is malformed."""
 
@@ -404,6 +432,20 @@ class TooManyOutputs(MintError):
     remedy = "Split the request; nothing was spent."
 
 
+class DuplicateQuotes(MintError):
+    """Duplicate quote ids."""
+
+    code, cashu = "duplicate-quotes", 11016
+    remedy = "Name each quote once; nothing was issued."
+
+
+class BatchTooLarge(MintError):
+    """Too many quotes in one batch."""
+
+    code, cashu = "batch-too-large", 11017
+    remedy = "Keep to max_batch_size of the mint's info; nothing was issued."
+
+
 class KeysetUnknown(MintError):
     """Keyset is not known."""
 
@@ -500,6 +542,13 @@ class Overloaded(ServerError):
 
     code, status = "overloaded", 503
     remedy = "Retry with the same stamp in a few seconds; repeating is safe."
+
+
+class TooManyInvoices(ServerError):
+    """Too many invoices are waiting to be paid."""
+
+    code, status, cashu = "invoices", 503, 20000
+    remedy = "Ask for the invoice again in a minute; nothing was made."
 
 
 class WorkerFailed(ServerError):
