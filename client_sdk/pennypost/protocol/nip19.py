@@ -14,16 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pennypost.protocol import secp
+from pennypost.protocol import bech32, secp
 from pennypost.protocol.errors import InvalidInput, InvalidKey
 from pennypost.protocol.event import MAX_KIND
 
 MAX_LENGTH: Final = 5_000
 """Characters of one bech32 string (NIP-19, Notes)."""
 
-_ALPHABET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_VALUES: Final = {char: value for value, char in enumerate(_ALPHABET)}
-_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _HEX64: Final = re.compile(r"[0-9a-f]{64}")
 
 _SPECIAL, _RELAY, _AUTHOR, _KIND = range(4)
@@ -208,56 +205,17 @@ def _kind(data: bytes) -> int:
 
 
 def _bech32(prefix: str, data: bytes) -> str:
-    values = _regroup(data, 8, 5)
-    checksum = _polymod([*_expand(prefix), *values, *[0] * 6]) ^ 1
-    values += [(checksum >> 5 * (5 - index)) & 31 for index in range(6)]
-    return f"{prefix}1{''.join(_ALPHABET[value] for value in values)}"
+    return bech32.encode(prefix, bech32.regroup(data, 8, 5))
 
 
 def _from_bech32(text: str) -> tuple[str, bytes]:
-    """Prefix and bytes of a bech32 string (BIP-173, without its limit of 90 characters). Raises InvalidKey."""
-    text = text.strip().removeprefix("nostr:")
-    if len(text) > MAX_LENGTH or not text.isascii() or (text != text.lower() and text != text.upper()):
-        raise InvalidKey
-    prefix, separator, rest = text.lower().rpartition("1")
-    values = [_VALUES.get(char, -1) for char in rest]
-    if not prefix or not separator or len(values) < 6 or min(values) < 0:
-        raise InvalidKey
-    if _polymod([*_expand(prefix), *values]) != 1:
+    """Prefix and bytes of a bech32 string. Raises InvalidKey."""
+    found = bech32.decode(text.strip().removeprefix("nostr:"), MAX_LENGTH)
+    if found is None:
         raise InvalidKey("a character is wrong or missing")
-    bits = len(values[:-6]) * 5
-    padding = values[-7] & ((1 << bits % 8) - 1) if len(values) > 6 else 0
+    prefix, groups = found
+    bits = len(groups) * 5
+    padding = groups[-1] & ((1 << bits % 8) - 1) if groups else 0
     if bits % 8 > 4 or padding:
         raise InvalidKey
-    return prefix, bytes(_regroup(values[:-6], 5, 8)[: bits // 8])
-
-
-def _expand(prefix: str) -> list[int]:
-    return [*(ord(char) >> 5 for char in prefix), 0, *(ord(char) & 31 for char in prefix)]
-
-
-def _polymod(values: list[int]) -> int:
-    checksum = 1
-    for value in values:
-        top = checksum >> 25
-        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
-        for index, generator in enumerate(_GENERATOR):
-            if top >> index & 1:
-                checksum ^= generator
-    return checksum
-
-
-def _regroup(data: bytes | list[int], given: int, wanted: int) -> list[int]:
-    """The bits of `data`, `given` to each number, as numbers of `wanted` bits; the last one is filled with zeros."""
-    groups: list[int] = []
-    buffer = held = 0
-    for value in data:
-        buffer = buffer << given | value
-        held += given
-        while held >= wanted:
-            held -= wanted
-            groups.append(buffer >> held)
-            buffer &= (1 << held) - 1
-    if held:
-        groups.append(buffer << (wanted - held))
-    return groups
+    return prefix, bytes(bech32.regroup(groups, 5, 8)[: bits // 8])

@@ -8,10 +8,11 @@ install brings, and takes a hundred times as long.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from hashlib import sha256
 
 from coincurve import PrivateKey
+
+from pennypost.protocol import bech32
 
 NETWORK = "bcrt"
 """The prefix of regtest: no wallet with money in it pays such an invoice."""
@@ -22,8 +23,6 @@ FEATURES = 1 << 8 | 1 << 14
 MAX_MEMO = 639
 """Bytes of a description: its length is counted in 1,023 groups of five bits."""
 
-_ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _TIME_GROUPS = 7
 
 
@@ -49,8 +48,7 @@ def encode_invoice(
     ]
     prefix = f"ln{network}{_amount(amount)}"
     signature = PrivateKey(key).sign_recoverable(sha256(prefix.encode() + _bytes(groups)).digest(), hasher=None)
-    groups += _groups(signature)
-    return f"{prefix}1{''.join(_ALPHABET[group] for group in groups + _checksum(prefix, groups))}"
+    return bech32.encode(prefix, groups + _groups(signature))
 
 
 def _amount(amount: int) -> str:
@@ -62,7 +60,7 @@ def _amount(amount: int) -> str:
 
 
 def _field(kind: str, data: list[int]) -> list[int]:
-    return [_ALPHABET.index(kind), len(data) >> 5, len(data) & 31, *data]
+    return [bech32.ALPHABET.index(kind), len(data) >> 5, len(data) & 31, *data]
 
 
 def _number(value: int, width: int = 0) -> list[int]:
@@ -74,35 +72,9 @@ def _number(value: int, width: int = 0) -> list[int]:
 
 
 def _groups(data: bytes) -> list[int]:
-    """Bytes as groups of five bits, the last filled with zeros."""
-    bits = len(data) * 8
-    width = -(-bits // 5)
-    return _number(int.from_bytes(data) << (width * 5 - bits), width)
+    return bech32.regroup(data, 8, 5)
 
 
 def _bytes(groups: list[int]) -> bytes:
     """Groups of five bits as bytes, the last filled with zeros: what is signed."""
-    bits = len(groups) * 5
-    width = -(-bits // 8)
-    value = 0
-    for group in groups:
-        value = value << 5 | group
-    return (value << (width * 8 - bits)).to_bytes(width)
-
-
-def _checksum(prefix: str, groups: list[int]) -> list[int]:
-    """The six groups that end a bech32 text (BIP-173)."""
-    expanded = [ord(char) >> 5 for char in prefix] + [0] + [ord(char) & 31 for char in prefix]
-    rest = _polymod([*expanded, *groups, 0, 0, 0, 0, 0, 0]) ^ 1
-    return [(rest >> 5 * (5 - place)) & 31 for place in range(6)]
-
-
-def _polymod(values: Iterable[int]) -> int:
-    rest = 1
-    for value in values:
-        top = rest >> 25
-        rest = (rest & 0x1FFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATOR):
-            if top >> bit & 1:
-                rest ^= generator
-    return rest
+    return bytes(bech32.regroup(groups, 5, 8))
