@@ -138,6 +138,20 @@ class InvalidKey(InvalidInput):
     remedy = "Use a secp256k1 key: 64 lower-case hex digits, npub or nsec."
 
 
+class InvalidInvoice(InvalidInput):
+    """This is not a usable Lightning invoice."""
+
+    code = "invoice"
+    remedy = "Ask for a new invoice; nothing was paid."
+
+
+class InvalidWalletLink(InvalidInput):
+    """This is not a wallet connection."""
+
+    code = "wallet-link"
+    remedy = "Copy the whole of nostr+walletconnect://… from the wallet once more (NIP-47)."
+
+
 class InvalidPayload(InvalidInput):
     """The encrypted content cannot be opened."""
 
