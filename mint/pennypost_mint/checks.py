@@ -17,7 +17,7 @@ from pennypost.protocol.errors import (
     Unbalanced,
     UnitMismatch,
 )
-from pennypost.protocol.nuts import BlindedMessage, Proof, require_unlocked
+from pennypost.protocol.nuts import BlindedMessage, Proof
 from pennypost_mint.keyring import Keyring, Keyset
 
 PPK = 1_000
@@ -32,9 +32,9 @@ class Side(NamedTuple):
 
 
 def check_inputs(keyring: Keyring, proofs: Sequence[Proof], now: float) -> Side:
-    """Proofs that this mint can have signed, of one unit, still usable, and not locked.
+    """Proofs that this mint can have signed, of one unit, still usable.
 
-    Raises KeysetUnknown, KeysetExpired, ProofInvalid for an amount without a key, MixedUnits, ProofLocked.
+    Raises KeysetUnknown, KeysetExpired, ProofInvalid for an amount without a key, MixedUnits.
     """
     keysets = [keyring.get(proof.id) for proof in proofs]
     for proof, keyset in zip(proofs, keysets, strict=True):
@@ -42,9 +42,7 @@ def check_inputs(keyring: Keyring, proofs: Sequence[Proof], now: float) -> Side:
             raise KeysetExpired
         if proof.amount not in keyset.keys:
             raise ProofInvalid
-    unit = _one_unit(keysets)
-    require_unlocked(proofs)
-    return Side(unit, sum(proof.amount for proof in proofs), keysets)
+    return Side(_one_unit(keysets), sum(proof.amount for proof in proofs), keysets)
 
 
 def check_outputs(keyring: Keyring, outputs: Sequence[BlindedMessage], now: float) -> Side:

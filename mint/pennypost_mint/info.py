@@ -56,7 +56,10 @@ def _nuts(settings: Settings) -> dict[str, Any]:
         "5": {"methods": [], "disabled": True},
         "7": {"supported": True},
         "9": {"supported": True},
+        "10": {"supported": True},
+        "11": {"supported": True},
         "12": {"supported": True},
+        "14": {"supported": True},
         "19": {"ttl": TTL, "cached_endpoints": cached},
         "20": {"supported": True},
     }

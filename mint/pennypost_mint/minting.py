@@ -136,7 +136,7 @@ async def mint(
     if outputs.unit != quote.unit:
         raise UnitMismatch
     _check_money(quote, outputs.total)
-    made = await calculate(workers, (), request.outputs, bs)
+    made = await calculate(workers, (), request.outputs, bs, ())
     day = now // DAY
     signed: list[SignedOutput] = [
         (keyset.position, output.amount, signature)

@@ -1,4 +1,4 @@
-"""What worker processes calculate for the mint: verify proofs, sign outputs, check a quote's signature.
+"""What worker processes calculate for the mint: verify proofs and witnesses, sign outputs, check a quote's signature.
 
     swap(state, [(proofs, outputs), …])  ─▶ [Signed | Refused, …]
 
@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 from pennypost.protocol import bdhke, secp
 from pennypost.protocol.errors import InvalidKey
+from pennypost.protocol.witness import Claim, proved
 from pennypost_mint.workers import Job
 
 Secrets = dict[str, dict[int, bytes]]
 """Keyset id to amount to 32-byte secret key: what a process needs to sign and to verify (`Keyring.secrets`)."""
 
-ProofTuple = tuple[str, int, str, str]
-"""Keyset id, amount, secret, C (66 lower-case hex digits)."""
+ProofTuple = tuple[str, int, str, str, Claim | None]
+"""Keyset id, amount, secret, C (66 lower-case hex digits), what its witness must prove."""
 
 OutputTuple = tuple[str, int, bytes]
 """Keyset id, amount, B_ (33 bytes)."""
@@ -41,10 +42,11 @@ class Signed(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The proof, or the output, at this index is not valid."""
+    """The proof, or the output, at this index is not valid; `locked`: the proof is, its witness is not."""
 
     proof: int | None
     output: int | None
+    locked: bool = False
 
 
 Work = tuple[list[ProofTuple], list[OutputTuple]]
@@ -80,16 +82,18 @@ def _public(key: bytes) -> bytes:
 
 
 def swap(secrets: Secrets, items: list[Work]) -> list[Signed | Refused]:
-    """Job: verifies all proofs, then signs all outputs, of each item."""
+    """Job: verifies all proofs and their witnesses, then signs all outputs, of each item."""
     return [_swap(secrets, proofs, outputs) for proofs, outputs in items]
 
 
 def _swap(secrets: Secrets, proofs: list[ProofTuple], outputs: list[OutputTuple]) -> Signed | Refused:
     ys: list[bytes] = []
-    for index, (keyset_id, amount, secret, C) in enumerate(proofs):
+    for index, (keyset_id, amount, secret, C, claim) in enumerate(proofs):
         y = verify_stamp(secrets, keyset_id, amount, secret, C)
         if y is None:
             return Refused(index, None)
+        if claim is not None and not proved(claim):
+            return Refused(index, None, locked=True)
         ys.append(y)
     signatures: list[BlindSignature] = []
     for index, (keyset_id, amount, b) in enumerate(outputs):

@@ -1,7 +1,7 @@
 """Swap: proofs in, new signatures out (NUT-03).
 
-    1  check      keysets, units, amounts, balance            no I/O
-    2  calculate  verify every proof, sign every output       worker processes
+    1  check      keysets, units, amounts, balance, locks     no I/O, no curve
+    2  calculate  verify proofs and witnesses, sign outputs   worker processes
     3  commit     claim the request, spend, record            one transaction; unique keys decide
     4  answer     the signatures just made, or, of a request answered before, those stored
 
@@ -22,9 +22,11 @@ from pennypost.protocol.errors import (
     OutputInvalid,
     OutputSigned,
     ProofInvalid,
+    ProofLocked,
     ProofSpent,
 )
 from pennypost.protocol.nuts import BlindedMessage, Proof, SwapRequest
+from pennypost.protocol.witness import Claim, check_witnesses
 from pennypost_mint import answers
 from pennypost_mint.answers import OutputRow, SignedOutput
 from pennypost_mint.checks import check_balance, check_inputs, check_outputs
@@ -66,11 +68,12 @@ async def swap(
             return await database.read(answers.rebuild_on, bs)
         raise
     check_balance(inputs, outputs)
-    made = await calculate(workers, request.inputs, request.outputs, bs)
+    unlocking = check_witnesses(request.inputs, request.outputs, now)
+    made = await calculate(workers, request.inputs, request.outputs, bs, [each.claim for each in unlocking])
     day = now // DAY
     spent = [
-        SpentProof(y, keyset.position, proof.amount, day, proof.witness)
-        for y, proof, keyset in zip(made.ys, request.inputs, inputs.keysets, strict=True)
+        SpentProof(y, keyset.position, proof.amount, day, each.witness)
+        for y, proof, keyset, each in zip(made.ys, request.inputs, inputs.keysets, unlocking, strict=True)
     ]
     signed: list[SignedOutput] = [
         (keyset.position, output.amount, signature)
@@ -81,10 +84,19 @@ async def swap(
 
 
 async def calculate(
-    workers: Workers, proofs: Sequence[Proof], outputs: Sequence[BlindedMessage], bs: Sequence[bytes]
+    workers: Workers,
+    proofs: Sequence[Proof],
+    outputs: Sequence[BlindedMessage],
+    bs: Sequence[bytes],
+    claims: Sequence[Claim | None],
 ) -> Signed:
-    """Ys of the proofs and signatures of the outputs, calculated in pieces. Raises ProofInvalid, OutputInvalid."""
-    given: list[ProofTuple] = [(proof.id, proof.amount, proof.secret, proof.C) for proof in proofs]
+    """Ys of the proofs and signatures of the outputs, calculated in pieces; `claims` are those of the proofs.
+
+    Raises ProofInvalid, ProofLocked for a witness that proves too little, OutputInvalid.
+    """
+    given: list[ProofTuple] = [
+        (proof.id, proof.amount, proof.secret, proof.C, claim) for proof, claim in zip(proofs, claims, strict=True)
+    ]
     wanted: list[OutputTuple] = [(output.id, output.amount, b) for output, b in zip(outputs, bs, strict=True)]
     pieces: list[Work] = [
         (given[start : start + CHUNK], wanted[start : start + CHUNK])
@@ -99,7 +111,7 @@ async def calculate(
     signatures: list[BlindSignature] = []
     for result in results:
         if isinstance(result, Refused):
-            raise OutputInvalid if result.proof is None else ProofInvalid
+            raise ProofLocked if result.locked else OutputInvalid if result.proof is None else ProofInvalid
         ys += result.ys
         signatures += result.signatures
     return Signed(ys, signatures)

@@ -107,7 +107,9 @@ SWAPS: list[tuple[str, Change, int]] = [
     ("a secret of 1,025 bytes in 342 characters", first_input(secret="€" * 341 + "xx"), 10001),
     ("an empty secret", first_input(secret=""), 10001),
     ("NUL in a secret", first_input(secret="a\0b"), 10001),
-    ("a witness of 5,000 bytes", first_input(witness="x" * 5_000), 10001),
+    ("a witness of 1,025 bytes", first_input(witness="x" * 1_025), 10001),
+    ("a witness of 1,025 bytes in 342 characters", first_input(witness="€" * 341 + "xx"), 10001),
+    ("a witness that is a list", first_input(witness=["00"]), 10001),
     ("inputs an object", lambda b: b | {"inputs": {}}, 10000),
     ("outputs missing", lambda b: {"inputs": b["inputs"]}, 10000),
 ]

@@ -9,6 +9,7 @@ import pytest
 
 from pennypost.protocol import bdhke, secp
 from pennypost.protocol.errors import InvalidKey
+from pennypost.protocol.witness import Claim, Way
 from pennypost_mint.signing import (
     JOBS,
     BlindSignature,
@@ -67,18 +68,28 @@ def test_signatures_prove_their_key_and_are_the_same_each_time() -> None:
 
 def test_nothing_is_signed_beside_a_bad_proof_and_the_bad_one_is_named() -> None:
     b = bdhke.blind(b"x", secrets.token_bytes(32))
-    forged = ("id", 2, *stamp()[2:])
+    good, forged = (*stamp(), None), ("id", 2, *stamp()[2:], None)
     results = swap(
         KEYS,
         [
-            ([stamp()], [("id", 1, b)]),
-            ([stamp(), forged], [("id", 1, b)]),
-            ([stamp()], [("id", 1, b), ("id", 1, b"\x02" + b"\xff" * 32)]),
+            ([good], [("id", 1, b)]),
+            ([good, forged], [("id", 1, b)]),
+            ([good], [("id", 1, b), ("id", 1, b"\x02" + b"\xff" * 32)]),
             ([], []),
         ],
     )
     assert isinstance(results[0], Signed)
     assert results[1:] == [Refused(1, None), Refused(None, 1), Signed([], [])]
+
+
+def test_a_witness_is_looked_at_once_its_proof_is_good() -> None:
+    message, keys = bytes(32), (secp.xonly(KEY), secp.xonly(OTHER))
+    claim = Claim(message, (secp.schnorr_sign(OTHER, message, bytes(32)),), (Way(keys, 1),))
+    wanting = claim._replace(ways=(Way(keys, 2),))
+    forged = ("id", 2, *stamp()[2:], claim)
+    results = swap(KEYS, [([(*stamp(), claim)], []), ([(*stamp(), None), (*stamp(), wanting)], []), ([forged], [])])
+    assert isinstance(results[0], Signed)
+    assert results[1:] == [Refused(1, None, locked=True), Refused(0, None)]
 
 
 def test_a_quotes_signature_may_be_over_either_hash() -> None:
@@ -90,5 +101,5 @@ def test_a_quotes_signature_may_be_over_either_hash() -> None:
 
 def test_jobs_cross_a_process_border() -> None:
     assert pickle.loads(pickle.dumps(JOBS)) == JOBS
-    result = swap(KEYS, [([stamp()], [])])
+    result = swap(KEYS, [([(*stamp(), None)], [])])
     assert pickle.loads(pickle.dumps(result)) == result

@@ -12,7 +12,7 @@ The answers, and how a wallet reads them, are in `answers`; deterministic secret
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final, cast
 
@@ -39,7 +39,6 @@ from pennypost.protocol.answers import (
     keys_of,
     read_answer,
 )
-from pennypost.protocol.condition import spending_condition
 from pennypost.protocol.errors import (
     AmountInvalid,
     DuplicateInputs,
@@ -49,7 +48,6 @@ from pennypost.protocol.errors import (
     MintError,
     OutputInvalid,
     ProofInvalid,
-    ProofLocked,
     QuotePubkey,
     QuoteSignature,
     QuoteUnknown,
@@ -95,7 +93,6 @@ __all__ = [
     "quote_hashes",
     "quote_message",
     "read_answer",
-    "require_unlocked",
     "sign_quote",
     "verify_quote",
 ]
@@ -222,15 +219,6 @@ def parse_blank_outputs(value: object, limit: int = MAX_BLANKS) -> list[BlindedM
     return [BlindedMessage(0, output.id, output.B_) for output in parsed]
 
 
-def require_unlocked(proofs: Iterable[Proof]) -> None:
-    """Raise ProofLocked if a proof has a spending condition (NUT-10), well-formed or not, of whatever kind.
-
-    A mint that does not check conditions must not spend such a proof for whoever knows its secret.
-    """
-    if any(spending_condition(proof.secret) is not None for proof in proofs):
-        raise ProofLocked
-
-
 def quote_message(quote: str, outputs: Sequence[BlindedMessage]) -> bytes:
     """What the key of a locked quote signs, as amended: each field with its length before it (NUT-20, NUT-29).
 
@@ -329,14 +317,20 @@ def _input(item: object) -> Proof:
         raise ProofInvalid("an input is not an object")
     fields = cast("dict[str, object]", item)
     amount, keyset = _amount(fields.get("amount")), _keyset(fields.get("id"))
-    secret, C, witness = fields.get("secret"), fields.get("C"), fields.get("witness")
+    secret, C, witness = fields.get("secret"), fields.get("C"), _witness(fields.get("witness"))
     if not secret or not _is_text(secret, MAX_SECRET):
         raise ProofInvalid("a secret is text of 1 to 1,024 bytes")
     if not _matches(_POINT, C):
         raise ProofInvalid("C is a compressed point of 66 lower-case hex digits")
-    if witness is not None and not _is_text(witness, MAX_WITNESS):
+    return Proof(amount, keyset, cast("str", secret), cast("str", C), witness)
+
+
+def _witness(value: object) -> str | None:
+    # An object instead of its serialised form is what some wallets send (NUT-11, Signed inputs).
+    text = msgspec.json.encode(cast("object", value)).decode() if isinstance(value, dict) else value
+    if text is not None and not _is_text(text, MAX_WITNESS):
         raise ProofInvalid("a witness has at most 1,024 bytes")
-    return Proof(amount, keyset, cast("str", secret), cast("str", C), cast("str | None", witness))
+    return cast("str | None", text)
 
 
 def _without_repeats(items: list[object]) -> list[object]:
