@@ -56,7 +56,7 @@ class Inbox:
         `watch` goes on waiting for more, also through failures of the network; `again` begins at the first number and
         shows letters seen before. Raises OfficeUnreachable, OfficeMisbehaves.
         """
-        after = 0 if again else await self._store.run(place_on, self._office.url)
+        after = 0 if again else await self._place()
         scanned = 0
         while True:
             try:
@@ -82,6 +82,13 @@ class Inbox:
             scanned += max(1, len(headers))
             if scanned > SCAN_LIMIT and not watch:
                 raise OfficeMisbehaves("its header feed has no end")
+
+    async def _place(self) -> int:
+        """Where the last run stopped. An office that has another key now is another one, whose numbers begin anew."""
+        if not await self._store.run(place_on, self._office.url):
+            return 0
+        identity = await self._office.identity(int(self._clock()))
+        return await self._store.run(place_of_on, self._office.url, identity)
 
     async def _letters(self, headers: Sequence[Header], privacy: Privacy, again: bool) -> AsyncGenerator[Mail]:
         # Scanning is the processor's work: in a thread, the loop stays free for others.
@@ -127,6 +134,15 @@ def place_on(connection: sqlite3.Connection, office: str) -> int:
     """The last number of an office's feed that was read."""
     row = connection.execute("SELECT last FROM offices WHERE url = ?", (office,)).fetchone()
     return row[0] if row else 0
+
+
+def place_of_on(connection: sqlite3.Connection, office: str, identity: str) -> int:
+    """The last number that was read of the office with this key."""
+    connection.execute(
+        "UPDATE offices SET last = CASE WHEN identity IN ('', ?) THEN last ELSE 0 END, identity = ? WHERE url = ?",
+        (identity, identity, office),
+    )
+    return place_on(connection, office)
 
 
 def move_on(connection: sqlite3.Connection, office: str, last: int) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from pennypost import outbox
 from pennypost.line import Line, filter_of
 from pennypost.protocol.errors import InvalidEvent, OfficeMisbehaves, OfficeUnreachable, TooMany
-from pennypost.protocol.event import KIND_GIFT_WRAP, Event, canonical, parse_event, verify_event
+from pennypost.protocol.event import KIND_GIFT_WRAP, Event, canonical, is_hex64, parse_event, verify_event
 from pennypost.protocol.frames import OkMessage
 from pennypost.protocol.headers import RECORD, START, Header, decode_headers
 from pennypost.protocol.price import PriceList, Rule, postage
@@ -25,6 +25,7 @@ from pennypost.transport import Transport
 
 INFORMATION_FOR: Final = 3600
 """Seconds that an office's prices are believed without asking again; it honours old prices for a while."""
+IDENTITY_FOR: Final = 60
 INFORMATION_LIMIT: Final = 64 * 1024
 HEADERS: Final = 2_000
 """Records of one look at the feed: 88 KB, some 0.1 s of scanning."""
@@ -48,12 +49,11 @@ class Office:
         self._transport, self._store = transport, store
         self._posting, self._reading = Line(transport, url), Line(transport, url)
 
-    async def information(self, now: int, *, fresh: bool = False) -> dict[str, Any]:
-        """The relay information document, at most an hour old (NIP-11); `fresh` asks again."""
-        if not fresh:
-            kept = await self._store.run(outbox.information_on, self.url, now - INFORMATION_FOR)
-            if kept is not None:
-                return cast("dict[str, Any]", msgspec.json.decode(kept))
+    async def information(self, now: int, *, within: int = INFORMATION_FOR) -> dict[str, Any]:
+        """The relay information document (NIP-11), at most `within` seconds old."""
+        kept = await self._store.run(outbox.information_on, self.url, now - within, now)
+        if kept is not None:
+            return cast("dict[str, Any]", msgspec.json.decode(kept))
         answer = await self._transport.request(
             "GET", self.url + "/", headers={"accept": MEDIA_TYPE}, limit=INFORMATION_LIMIT
         )
@@ -64,9 +64,14 @@ class Office:
         await self._store.run(outbox.save_information_on, self.url, answer.body, now)
         return cast("dict[str, Any]", document)
 
+    async def identity(self, now: int) -> str:
+        """The office's own key (NIP-11, self), 64 hex digits; empty where it names none."""
+        found: object = (await self.information(now, within=IDENTITY_FOR)).get("self")
+        return found if is_hex64(found) and isinstance(found, str) else ""
+
     async def price(self, event: Event, now: int, *, fresh: bool = False) -> ReadPostage:
         """What the office asks for this event, in sat: its base and what it asks for size and time kept."""
-        document = await self.information(now, fresh=fresh)
+        document = await self.information(now, within=0 if fresh else INFORMATION_FOR)
         asked = read_postage(document, event.kind)
         if not asked.sat:
             return asked

@@ -238,10 +238,10 @@ def drop_expired_on(connection: sqlite3.Connection, now: int) -> None:
         connection.execute("DELETE FROM outbox WHERE event_id = ?", (id,))
 
 
-def information_on(connection: sqlite3.Connection, office: str, since: int) -> bytes | None:
+def information_on(connection: sqlite3.Connection, office: str, since: int, now: int) -> bytes | None:
     """The relay information document of an office, when it was asked for after `since`."""
     row = connection.execute(
-        "SELECT information FROM offices WHERE url = ? AND asked_at > ?", (office, since)
+        "SELECT information FROM offices WHERE url = ? AND asked_at > ? AND asked_at <= ?", (office, since, now)
     ).fetchone()
     return row[0] if row else None
 

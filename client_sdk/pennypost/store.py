@@ -60,7 +60,8 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX outbox_state ON outbox (state, created_at);
     CREATE TABLE offices (
-        url TEXT PRIMARY KEY, last INTEGER NOT NULL DEFAULT 0, information BLOB, asked_at INTEGER NOT NULL DEFAULT 0
+        url TEXT PRIMARY KEY, last INTEGER NOT NULL DEFAULT 0, identity TEXT NOT NULL DEFAULT '',
+        information BLOB, asked_at INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE TABLE seen (event_id TEXT PRIMARY KEY, keep_until INTEGER NOT NULL) STRICT;
     """,

@@ -77,7 +77,7 @@ class Meddler:
         answer = await self.inner.request(method, url, headers=headers, body=body, limit=limit, timeout=timeout)
         self.end(number)
         for beginning, change in self.answers.items():
-            if path.startswith(beginning):
+            if path == beginning or (beginning != "/" and path.startswith(beginning)):
                 return change(answer)
         return answer
 
@@ -95,20 +95,20 @@ class _Socket:
     def __init__(self, meddler: Meddler, inner: WebSocket) -> None:
         self._meddler, self._inner = meddler, inner
         self._waiting: list[str] = []
+        self._lost = False
 
     async def send(self, text: str) -> None:
         number = self._meddler.begin(text[2:7].strip('",'))
         await self._inner.send(text)
-        if self._meddler.lose_answer is not None and number >= self._meddler.lose_answer:
-            # It reached the office, which answers; nobody here hears of it.
-            await self._inner.receive()
-            while '["OK"' not in str(await self._inner.receive()):
-                pass
-            raise OfficeUnreachable
+        self._lost = self._meddler.lose_answer is not None and number >= self._meddler.lose_answer
 
     async def receive(self) -> str | bytes:
         while not self._waiting:
-            self._waiting += self._meddler.frames(str(await self._inner.receive()))
+            text = str(await self._inner.receive())
+            if self._lost and text.startswith('["OK"'):
+                # The office has the letter and says so; nobody here hears of it.
+                raise OfficeUnreachable
+            self._waiting += self._meddler.frames(text)
         return self._waiting.pop(0)
 
     async def close(self) -> None:

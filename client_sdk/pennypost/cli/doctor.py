@@ -63,7 +63,7 @@ def doctor(
 
 
 async def _office(client: AsyncClient) -> str:
-    asked = read_postage(await client.office.information(int(time.time()), fresh=True))
+    asked = read_postage(await client.office.information(int(time.time()), within=0))
     if not asked.sat:
         return f"{client.office.url} asks no stamp for a letter"
     return plain(f"{client.office.url} asks {asked.sat} sat for a letter, of {', '.join(asked.mints)}")

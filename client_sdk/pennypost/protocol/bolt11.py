@@ -38,7 +38,7 @@ _PublicKey: Any = import_module("coincurve").PublicKey
 
 @dataclass(frozen=True, slots=True)
 class Bolt11:
-    """An invoice. `network` is bc, tb, tbs (signet) or bcrt (regtest); times in Unix seconds; `payee` 33 bytes, the hashes 32."""
+    """An invoice. `network` is bc, tb, tbs or bcrt; times in Unix seconds; `payee` 33 bytes, the hashes 32."""
 
     network: str
     amount_msat: int | None
