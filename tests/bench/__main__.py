@@ -6,6 +6,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -14,12 +16,14 @@ import msgspec
 from tests.bench import ceiling, profile, report, servers
 from tests.bench.ceiling import Ceiling
 from tests.bench.letters import letters
-from tests.bench.mail import Mailbox, MailRun
+from tests.bench.mail import Mailbox
 from tests.bench.servers import PROJECT, Running
 from tests.bench.swaps import swap
 from tests.support import postgres
 
 CACHE = PROJECT / ".cache" / "bench"
+Watch = AbstractContextManager[object]
+
 PARTS = ("ceiling", "sqlite", "postgresql", "nostr-relay", "swaps")
 ROWS = ((1, 1), (1, 64), (8, 64), (64, 8))
 """Connections, and events of each that wait for their answer. The first is one sender who waits: his latency."""
@@ -75,10 +79,19 @@ class Bench:
         for name in chosen.only:
             with servers.folder() as home:
                 parts[name](home)
+            self._save()
+        return self.report
+
+    def _save(self) -> None:
+        """Writes what is known so far, so that a run that is cut short is not lost."""
         if self._ceilings:
             self.report.one_core = mean(self._ceilings)
         self.report.judge()
-        return self.report
+        figures = msgspec.json.format(msgspec.json.encode(self.report))
+        tables = report.markdown(self.report).encode()
+        for path, content in ((self.chosen.json, figures), (self.chosen.markdown, tables)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     def ceilings(self, _home: Path) -> None:
         self.ceiling()
@@ -92,7 +105,9 @@ class Bench:
 
     def sqlite(self, home: Path) -> None:
         with servers.office_on_sqlite(home / "office") as server:
-            self.mail("sqlite", server, home, stamped=True)
+            box = Mailbox(server, home, stamped=True)
+            self.fill("sqlite", box)
+            self.mail("sqlite", box)
 
     def postgresql(self, home: Path) -> None:
         programs = postgres.programs()
@@ -103,44 +118,61 @@ class Bench:
             servers.postgresql(programs) as cluster,
             servers.office_on_postgresql(home / "office", cluster, cluster.database()) as server,
         ):
-            self.mail("postgresql", server, home, stamped=True)
+            box = Mailbox(server, home, stamped=True)
+            self.fill("postgresql", box)
+            self.mail("postgresql", box)
 
     def nostr_relay(self, home: Path) -> None:
         program = servers.nostr_relay_program()
         if program is None:
             self.report.missing["nostr-relay"] = "make bench installs it"
             return
+        with servers.nostr_relay(program, home / "nostr-relay", durable=False) as server:
+            box = Mailbox(server, home, stamped=False)
+            self.fill("nostr-relay", box)
         with servers.nostr_relay(program, home / "nostr-relay") as server:
-            self.mail("nostr-relay", server, home, stamped=False)
+            box.server = server
+            self.mail("nostr-relay", box)
 
-    def mail(self, name: str, server: Running, home: Path, *, stamped: bool) -> None:
-        """Fills the store, then one row after another, each with its ceiling measured just before."""
-        chosen = self.chosen
-        counts = [min(ONE_BY_ONE, chosen.events) if row == ROWS[0] else chosen.events for row in chosen.rows]
-        events = letters(CACHE, chosen.stored + sum(counts))
-        box = Mailbox(server, home, stamped=stamped)
-        for start in range(0, chosen.stored, FILL):
-            filled = box.post(events[start : min(start + FILL, chosen.stored)], 8, 64)
+    def fill(self, name: str, box: Mailbox) -> None:
+        """Stores what is to be there before the measurement, through the server like everything else."""
+        for start in range(0, self.chosen.stored, FILL):
+            filled = box.post(self._letters[start : min(start + FILL, self.chosen.stored)], 8, 64)
             self.say(f"{name}: {box.stored:,} stored, {filled.cpu_us:.0f} µs each, {filled.rate:,.0f}/s")
-        position = chosen.stored
-        for (connections, window), count in zip(chosen.rows, counts, strict=True):
+
+    def mail(self, name: str, box: Mailbox) -> None:
+        """One row after another, each with its ceiling measured just before."""
+        position = self.chosen.stored
+        for row in self.chosen.rows:
+            connections, window = row
+            part = self._letters[position : position + self._count(row)]
             limit = self.ceiling()
-            part = events[position : position + count]
-            run = self._watched(server, home, count, lambda: box.post(part, connections, window))  # noqa: B023
-            run.ratio = limit.pair_us / run.cpu_us if stamped else 0.0
-            position += count
+            watch = self._watch(box.server, box.home, len(part))
+            run = box.post(part, connections, window, watch)
+            self._costs(f"{name}: {connections} × {window}", watch)
+            run.ratio = limit.pair_us / run.cpu_us if box.stamped else 0.0
+            position += len(part)
             self.report.mail.setdefault(name, []).append(run)
             self.say(f"{name}: {connections} × {window}: {run.cpu_us:.0f} µs each, {run.rate:,.0f}/s, {run.ratio:.2f}")
 
-    def _watched(self, server: Running, home: Path, count: int, work: Callable[[], MailRun]) -> MailRun:
+    def _count(self, row: tuple[int, int]) -> int:
+        return min(ONE_BY_ONE, self.chosen.events) if row == ROWS[0] else self.chosen.events
+
+    @cached_property
+    def _letters(self) -> list[bytes]:
+        return letters(CACHE, self.chosen.stored + sum(map(self._count, self.chosen.rows)))
+
+    def _watch(self, server: Running, home: Path, items: int) -> Watch:
         if not self.chosen.profile:
-            return work()
+            return nullcontext()
         program = profile.py_spy()
         if program is None:
             raise SystemExit("py-spy is missing: make bench installs it")
-        run, costs = profile.profiled(program, server.meter, home, count, work, native=self.chosen.native)
-        print(costs, flush=True)
-        return run
+        return profile.Profiler(program, server.meter, home, items, native=self.chosen.native)
+
+    def _costs(self, title: str, watch: Watch) -> None:
+        if isinstance(watch, profile.Profiler):
+            print(f"{title}: CPU for one\n{watch.text}\n", flush=True)
 
     def swaps(self, home: Path) -> None:
         clients = (8,) if self.chosen.quick else (1, 8)
@@ -156,7 +188,9 @@ class Bench:
 
     def _swaps(self, name: str, server: Running, home: Path, count: int, clients: Sequence[int], part: int) -> None:
         for number in clients:
-            run = swap(server, home, count, number, part)
+            watch = self._watch(server, home, count)
+            run = swap(server, home, count, number, part, watch)
+            self._costs(f"{name}: swaps, {number} clients", watch)
             self.report.swaps.setdefault(name, []).append(run)
             self.say(f"{name}: swaps, {number} clients: {run.cpu_us:.0f} µs each, {run.rate:,.0f}/s")
 
@@ -172,17 +206,8 @@ def mean(found: Sequence[Ceiling]) -> Ceiling:
 
 
 def main() -> None:
-    """Measures, prints the tables, writes JSON and Markdown."""
-    chosen = options()
-    found = Bench(chosen).run()
-    tables = report.markdown(found)
-    for path, content in (
-        (chosen.json, msgspec.json.format(msgspec.json.encode(found))),
-        (chosen.markdown, tables.encode()),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    print(tables)
+    """Measures, writes JSON and Markdown, prints the tables."""
+    print(report.markdown(Bench(options()).run()))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import httpx
@@ -85,8 +86,17 @@ class Mailbox:
         self.stored = 0
         self._seq = 0
 
-    def post(self, events: Sequence[bytes], connections: int, window: int, seconds: float = 300.0) -> MailRun:
-        """Posts all events and reads them back; RuntimeError when one was refused or is not there."""
+    def post(
+        self,
+        events: Sequence[bytes],
+        connections: int,
+        window: int,
+        watch: AbstractContextManager[object] | None = None,
+    ) -> MailRun:
+        """Posts all events and reads them back; `watch` surrounds the load alone.
+
+        RuntimeError when an event was refused or is not there.
+        """
         stamps = None
         if self.stamped:
             shop = visit(self.server.url)
@@ -98,20 +108,20 @@ class Mailbox:
             messages=frames(events, stamps, path),
             connections=connections,
             window=window,
-            seconds=seconds,
         )
         meter = self.server.meter
         meter.wait_idle()
         before = meter.seconds()
-        result = send(order)
+        with watch or nullcontext():
+            result = send(order)
+            idle_at = max(result.ended, meter.wait_idle(order.seconds))
         path.unlink()
         if result.refused:
             raise RuntimeError(f"refused: {result.refused}")
-        idle_at = max(result.ended, meter.wait_idle())
         used = meter.seconds() - before
         while missing := self._missing(events):
             # Our OK means stored. nostr-relay's does not, and it may wait for its disk, not for a processor.
-            if self.stamped or time.time() > result.ended + seconds:
+            if self.stamped or time.time() > result.ended + order.seconds:
                 raise RuntimeError(f"{missing} of {len(events)} events cannot be read back")
             idle_at = meter.wait_idle()
             used = meter.seconds() - before

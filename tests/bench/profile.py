@@ -9,17 +9,16 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from tests.bench.cpu import Meter
 from tests.bench.servers import PROJECT
 
-T = TypeVar("T")
-
 RATE = 250
+ATTACH_SECONDS = 2
+"""Until the profiler knows all processes."""
 TOP = 28
 _PROCESS = re.compile(r'process (\d+):"(.*?)"(?:;|$)')
 _FRAME = re.compile(r"(.+) \((.+?)(?::\d+)?\)")
@@ -31,23 +30,29 @@ def py_spy() -> Path | None:
     return found if found.exists() else None
 
 
-def profiled(
-    program: Path, meter: Meter, home: Path, items: int, run: Callable[[], T], *, native: bool = False
-) -> tuple[T, str]:
-    """Runs `run` with the profiler on the server: what it returned, and a table of costs for one of `items`."""
-    raw = home / "profile.txt"
-    command = [program, "record", "--pid", str(meter.roots[0]), "--subprocesses", "--rate", str(RATE)]
-    command += ["--format", "raw", "--output", raw, "--duration", "600", *(["--native"] if native else [])]
-    before = meter.by_process()
-    profiler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        result = run()
-    finally:
-        profiler.send_signal(signal.SIGINT)
-        profiler.wait(60)
-    after = meter.by_process()
-    used = {pid: seconds - before.get(pid, 0.0) for pid, seconds in after.items()}
-    return result, table(raw.read_text(), used, meter.roots[0], items)
+class Profiler:
+    """Looks at a server while the body of `with` runs; `text` is the table of costs for one of `items`."""
+
+    def __init__(self, program: Path, meter: Meter, home: Path, items: int, *, native: bool = False) -> None:
+        self._meter, self._items = meter, items
+        self._raw = home / "profile.txt"
+        self._command = [program, "record", "--pid", str(meter.roots[0]), "--subprocesses", "--rate", str(RATE), "--nonblocking"]
+        self._command += ["--format", "raw", "--output", self._raw, "--duration", "600"]
+        self._command += ["--native"] if native else []
+        self.text = ""
+
+    def __enter__(self) -> Profiler:
+        self._profiler = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(ATTACH_SECONDS)
+        self._before = self._meter.by_process()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        after = self._meter.by_process()
+        self._profiler.send_signal(signal.SIGINT)
+        self._profiler.wait(60)
+        used = {pid: seconds - self._before.get(pid, 0.0) for pid, seconds in after.items()}
+        self.text = table(self._raw.read_text(), used, self._meter.roots[0], self._items)
 
 
 def table(raw: str, used: dict[int, float], main: int, items: int) -> str:
@@ -72,7 +77,7 @@ def table(raw: str, used: dict[int, float], main: int, items: int) -> str:
         if cost < 1:
             continue
         lines.append(f"process {pid} {names.get(pid, '')[:70]}: {cost:.1f} µs")
-        samples = own[pid].total()
+        samples = own[pid].total() or 1
         for title, counted in (("own", own[pid]), ("all", everything[pid])):
             lines += [
                 f"  {title} {cost * count / samples:7.1f} µs  {place}" for place, count in counted.most_common(TOP)

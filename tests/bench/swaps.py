@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -23,16 +24,27 @@ class SwapRun(msgspec.Struct):
     p99_ms: float
 
 
-def swap(server: Running, home: Path, count: int, clients: int, part: int) -> SwapRun:
-    """Buys `count` stamps, `part` at once, and swaps each; RuntimeError when one was refused."""
+def swap(
+    server: Running,
+    home: Path,
+    count: int,
+    clients: int,
+    part: int,
+    watch: AbstractContextManager[object] | None = None,
+) -> SwapRun:
+    """Buys `count` stamps, `part` at once, and swaps each; `watch` surrounds the swaps alone.
+
+    RuntimeError when one was refused.
+    """
     shop = visit(server.url)
     path = home / "swaps"
     path.write_bytes(b"\n".join(swap_bodies(shop, buy(shop, count, part))))
     order = Order(protocol="/v1/swap", port=server.port, messages=str(path), connections=clients)
     server.meter.wait_idle()
     before = server.meter.seconds()
-    result = send(order)
-    server.meter.wait_idle()
+    with watch or nullcontext():
+        result = send(order)
+        server.meter.wait_idle()
     used = server.meter.seconds() - before
     path.unlink()
     if result.refused:
