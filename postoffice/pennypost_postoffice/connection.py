@@ -229,7 +229,7 @@ class Connection:
 
     async def _serve_stored(self, subscription: Subscription) -> None:
         office = self._office
-        query = Query(subscription.watches, office.live, self.authenticated)
+        query = Query(subscription.watches, office.live.private, self.authenticated)
         while not query.finished:
             before = query.rows
             try:

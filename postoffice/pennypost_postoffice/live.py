@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Protocol, TypeVar
 
-from pennypost.protocol.event import KIND_GIFT_WRAP, Event
+from pennypost.protocol.event import Event
 from pennypost.protocol.filter import Filter
 from pennypost.protocol.frames import event_message
 from pennypost_mint.runtime.limits import HELD_LIVE
@@ -141,7 +141,7 @@ class Live:
     """All subscriptions of one process. `private`: concealed wraps go only to their authenticated receiver."""
 
     def __init__(self, private: bool = False) -> None:
-        self._private = private
+        self.private = private
         self._index: dict[Key, dict[Watch, Subscription]] = {}
 
     def add(self, subscription: Subscription) -> None:
@@ -170,7 +170,7 @@ class Live:
             for watch, subscription in self._index.get(key, _NONE).items():
                 if subscription in wanting or not watch.admits(event):
                     continue
-                if not concealed or self.may_see(watch, event, subscription.reader.authenticated):
+                if not concealed or self._may_see(watch, event, subscription.reader.authenticated):
                     wanting[subscription] = None
         if wanting:
             text = body.decode()
@@ -178,11 +178,9 @@ class Live:
                 subscription.deliver(event.id, text)
         return len(wanting)
 
-    def may_see(self, watch: Watch, event: Event, authenticated: Set[str]) -> bool:
-        """Whether a concealed wrap (`rows.is_concealed`) that the filter admits may go to this reader."""
-        if not watch.names_receiver:
-            return False
-        return not self._private or (event.kind == KIND_GIFT_WRAP and is_addressed_to(event, authenticated))
+    def _may_see(self, watch: Watch, event: Event, authenticated: Set[str]) -> bool:
+        """Whether a concealed wrap that the filter admits may go to this reader; `store` has the same rule."""
+        return watch.names_receiver and (not self.private or is_addressed_to(event, authenticated))
 
 
 _NONE: dict[Watch, Subscription] = {}

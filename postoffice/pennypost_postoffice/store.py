@@ -20,7 +20,7 @@ from sqlalchemy.sql.operators import custom_op
 
 from pennypost.protocol.event import parse_event
 from pennypost_mint.runtime.limits import MAX_LIMIT, QUERY_ROWS
-from pennypost_postoffice.live import Live, Watch
+from pennypost_postoffice.live import Watch, is_addressed_to
 from pennypost_postoffice.rows import is_concealed, tag_key
 from pennypost_postoffice.tables import events, tags
 
@@ -52,7 +52,8 @@ class Query:
     """One REQ under way: which filter, how many of its events are wanted, and behind which the next step begins."""
 
     watches: list[Watch]
-    live: Live
+    private: bool
+    """Gift wraps without a view tag go only to their authenticated receiver."""
     authenticated: Set[str]
     position: int = 0
     left: int | None = None
@@ -101,7 +102,9 @@ def read_step(connection: Connection, query: Query, now: int) -> list[str]:
 def _may_see(query: Query, watch: Watch, row: Row) -> bool:
     if not is_concealed(row.kind, row.body):
         return True
-    return query.live.may_see(watch, parse_event(row.body), query.authenticated)
+    if not watch.names_receiver:
+        return False
+    return not query.private or is_addressed_to(parse_event(row.body), query.authenticated)
 
 
 def _rows_on(connection: Connection, watch: Watch, after: tuple[int, bytes] | None, limit: int, now: int) -> list[Row]:

@@ -10,17 +10,16 @@ import copy
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from pennypost.protocol.event import Event, compute_id
 from pennypost_mint.runtime.limits import MAX_FILTERS, MAX_FRAME, MAX_SUBSCRIPTIONS
-from tests.postoffice.house import DAY, Author, House, open_house, wrap
+from tests.postoffice.house import DAY, Author, House, wrap
 from tests.support.relay import Relay, plain
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,10 +27,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE = 10
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with open_house(tmp_path_factory.mktemp("office")) as opened:
-        yield opened
+@pytest.fixture(scope="module")
+def house(shared_house: House) -> House:
+    return shared_house
 
 
 async def _next(socket: ClientConnection) -> list[Any]:

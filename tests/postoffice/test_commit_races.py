@@ -1,0 +1,101 @@
+"""Two transactions of PostgreSQL that meet: the slower one tells the truth. SQLite has one writer: none meet there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pennypost_mint.runtime.database import Database
+from pennypost_postoffice.commit import Done, commit_on
+from pennypost_postoffice.post import Post
+from tests.postoffice.house import Author, wrap
+from tests.postoffice.test_commit import _refused, _stored, commit, database, ids, spent, stamped, y
+from tests.support.postgres import Postgres
+
+NOW = int(time.time())
+
+__all__ = ["database"]
+
+
+@pytest.fixture
+def address(postgres_cluster: Postgres) -> Iterator[str]:
+    made = postgres_cluster.database()
+    yield made
+    postgres_cluster.drop(made)
+
+
+class Faster:
+    """A transaction of PostgreSQL that another one meets half-way: it writes, waits to be released, commits."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.written = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def run(self, work: Any, *args: Any, undo: bool = False) -> None:
+        async with self._database._engine.connect() as connection:
+            transaction = await connection.begin()
+            await connection.run_sync(work, *args)
+            self.written.set()
+            await self.go_on.wait()
+            await (transaction.rollback() if undo else transaction.commit())
+
+
+async def _race(database: Database, post: Post, other: Post, *, undo: bool = False) -> Done:
+    """`other` is written first and ends while the transaction of `post` waits for it."""
+    faster = Faster(database)
+    running = asyncio.create_task(faster.run(commit_on, [other], NOW, undo=undo))
+    await faster.written.wait()
+    waiting = asyncio.create_task(commit(database, post))
+    await asyncio.sleep(0.2)
+    assert not waiting.done(), "it did not wait for the other transaction"
+    faster.go_on.set()
+    await running
+    return await waiting
+
+
+@pytest.mark.parametrize("undo", [False, True])
+async def test_two_transactions_meet_at_a_stamp(database: Database, undo: bool) -> None:
+    """The second is told "already spent" only when the first really kept it."""
+    shared, own = y(), y()
+    first, second = stamped(wrap(), shared), stamped(wrap(), shared, own)
+    done = await _race(database, second, first, undo=undo)
+    if undo:
+        assert _stored(done) == [second] and await spent(database, shared, own) == [True, True]
+    else:
+        assert _refused(done) == {"stamp-spent": [second]} and await spent(database, shared, own) == [True, False]
+        assert await ids(database) == {first.id}
+
+
+@pytest.mark.parametrize("undo", [False, True])
+async def test_two_transactions_meet_at_an_event(database: Database, undo: bool) -> None:
+    """Nobody is told "duplicate" for what is rolled back; the second stamp stays good when it is kept."""
+    event, one, two = wrap(), y(), y()
+    first, second = stamped(event, one), stamped(event, two)
+    done = await _race(database, second, first, undo=undo)
+    if undo:
+        assert _stored(done) == [second]
+    else:
+        assert done.waiting == [second]
+        done = await commit(database, second)
+        assert [post for post, _ in done.duplicates] == [second]
+    assert await spent(database, one, two) == [not undo, undo]
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_two_transactions_meet_at_an_address(database: Database, known: bool) -> None:
+    """The slower one waits for its next batch, which sees who won; one event is left."""
+    author = Author()
+    if known:
+        await commit(database, stamped(author.sign(10_001, at=NOW - 9), y()))
+    newer, older = stamped(author.sign(10_001, at=NOW), y()), stamped(author.sign(10_001, at=NOW - 5), y())
+    done = await _race(database, older, newer)
+    assert done.waiting == [older] and done.stored == []
+    done = await commit(database, older)
+    assert _refused(done) == {"newer": [older]}
+    assert await spent(database, *older.ys) == [False]
+    assert await ids(database) == {newer.id}

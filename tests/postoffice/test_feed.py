@@ -1,0 +1,154 @@
+"""The header feed: bytes of the wire contract, the same for everyone; waiting readers; pages; what expired is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+
+import httpx
+import pytest
+
+from pennypost.protocol.event import Event
+from pennypost.protocol.headers import decode_headers
+from pennypost_mint.runtime.limits import FEED_PAGE, PAGE
+from tests.postoffice.house import Author, House, wrap
+from tests.support.relay import plain
+
+
+def _http(house: House) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=30)
+
+
+def _record(event: Event, offset: int) -> bytes:
+    (vt,) = [tag[1] for tag in event.tags if tag[0] == "vt"]
+    return struct.pack(">I", offset) + bytes.fromhex(event.pubkey) + bytes.fromhex(vt) + bytes([0, 1, 0, 0])
+
+
+async def test_bytes(house: House) -> None:
+    """8 bytes of start, then 44 a wrap with `vt`; other events take numbers and show nothing."""
+    one, two = wrap(), wrap()
+    async with house.relay() as relay, _http(house) as http:
+        await house.pay(relay, [one, Author().sign(1), wrap(vt=False), two])
+        answer = await http.get("/v1/headers")
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.content == struct.pack(">Q", 1) + _record(one, 0) + _record(two, 3)
+        behind = await http.get("/v1/headers", params={"after": 1})
+        assert behind.content == struct.pack(">Q", 4) + _record(two, 0)
+        assert (await http.get("/v1/headers", params={"after": 0, "limit": 1})).content == answer.content[:52]
+        assert (await http.get("/v1/headers", params={"after": 4})).content == struct.pack(">Q", 4)
+        assert (await http.get("/v1/headers", params={"limit": 10**9})).content == answer.content
+
+
+async def test_entity_tags(house: House) -> None:
+    """Who has the bytes gets 304; other bytes, another tag."""
+    async with house.relay() as relay, _http(house) as http:
+        await house.pay(relay, [wrap()])
+        for path in ("/v1/headers", "/v1/pages/0"):
+            first = await http.get(path)
+            tag = {"if-none-match": first.headers["etag"]}
+            assert (await http.get(path, headers=tag)).status_code == 304
+            await house.pay(relay, [wrap()])
+            assert (await http.get(path, headers=tag)).status_code == 200
+
+
+async def test_pages(house: House) -> None:
+    """64 consecutive numbers, in their order; the same wraps as the feed."""
+    events = [wrap() for _ in range(PAGE + 3)]
+    async with house.relay() as relay, _http(house) as http:
+        await house.pay(relay, events)
+        first = await http.get("/v1/pages/0")
+        assert first.headers["content-type"] == "application/json"
+        assert first.json() == [plain(event) for event in events[: PAGE - 1]]
+        assert (await http.get("/v1/pages/1")).json() == [plain(event) for event in events[PAGE - 1 :]]
+        assert (await http.get("/v1/pages/2")).json() == []
+
+
+BAD = ["-1", "", "x", "1.0", "1e3", "1_000", "+1", " 1", "١", "9" * 17, str(2**53), "0x1", "\x00"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("value", BAD)
+async def test_bad_numbers(shared_house: House, value: str) -> None:
+    async with _http(shared_house) as http:
+        for name in ("after", "limit", "wait"):
+            assert (await http.get("/v1/headers", params={name: value})).status_code == 400
+        if value:
+            assert (await http.get(f"/v1/pages/{value}" if value != "\x00" else "/v1/pages/%00")).status_code == 400
+
+
+async def test_waiting(house: House) -> None:
+    """A reader at the end is answered by the next wrap, or when his time is over; readers share one look."""
+    async with house.relay() as relay, _http(house) as http:
+        await house.pay(relay, [wrap()])
+        params = {"after": 1, "wait": 20}
+        waiting = [asyncio.create_task(http.get("/v1/headers", params=params)) for _ in range(20)]
+        while house.office.feed.waiters < 20:
+            await asyncio.sleep(0.005)
+        event = wrap()
+        began = time.monotonic()
+        await house.pay(relay, [Author().sign(1), event])
+        answers = await asyncio.gather(*waiting)
+        assert time.monotonic() - began < 10
+        assert {answer.content for answer in answers} == {struct.pack(">Q", 3) + _record(event, 0)}
+        assert house.office.feed.waiters == 0
+        empty = await http.get("/v1/headers", params={"after": 3, "wait": 1})
+        assert empty.content == struct.pack(">Q", 3)
+
+
+async def test_waiters_are_bounded(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound the answer comes at once."""
+    monkeypatch.setattr("pennypost_postoffice.feed.FEED_WAITERS", 0)
+    async with _http(sqlite_house) as http:
+        began = time.monotonic()
+        assert (await http.get("/v1/headers", params={"wait": 30})).content == struct.pack(">Q", 0)
+        assert time.monotonic() - began < 10
+
+
+async def test_deleted_and_expired_are_gone(house: House) -> None:
+    receiver = Author()
+    gone, soon, kept = wrap(receiver.pubkey), wrap(expires_in=2), wrap()
+    async with house.relay() as relay, _http(house) as http:
+        await house.pay(relay, [gone, soon, kept])
+        assert (await relay.post(receiver.sign(5, ["e", gone.id]))).accepted
+        until = int(next(tag[1] for tag in soon.tags if tag[0] == "expiration"))
+        while time.time() < until:
+            await asyncio.sleep(0.05)
+        _, headers = decode_headers((await http.get("/v1/headers")).content)
+        assert [(header.seq, header.pubkey.hex()) for header in headers] == [(3, kept.pubkey)]
+        assert (await http.get("/v1/pages/0")).json() == [plain(kept)]
+
+
+async def test_the_feed_is_read_in_parts(house: House) -> None:
+    """By its last number each: nothing twice, nothing missed."""
+    events = [wrap() for _ in range(30)]
+    found: list[str] = []
+    async with house.relay() as relay, _http(house) as http:
+        await house.pay(relay, events)
+        after = 0
+        while True:
+            _, headers = decode_headers((await http.get(f"/v1/headers?after={after}&limit=7")).content)
+            if not headers:
+                break
+            found += [header.pubkey.hex() for header in headers]
+            after = headers[-1].seq
+    assert found == [event.pubkey for event in events]
+    assert len(found) < FEED_PAGE
+
+
+async def test_information_document(sqlite_house: House) -> None:
+    """NIP-11 with both forms of the fee and a JSON content type; a browser gets text."""
+    house = sqlite_house
+    async with _http(house) as http:
+        answer = await http.get("/", headers={"accept": "application/nostr+json"})
+        assert answer.headers["content-type"] == "application/nostr+json"
+        assert answer.headers["access-control-allow-origin"] == "*"
+        document = answer.json()
+        assert document["limitation"]["payment_required"] is True
+        assert document["fees"]["publication"][0]["amount"] == 1
+        assert document["fees"]["publication"][0]["method"]["Cashu"]["mints"] == [house.url]
+        assert document["fees"]["stamp"][0]["mints"] == [house.url]
+        assert {1, 9, 11, 40, 42} <= set(document["supported_nips"])
+        page = await http.get("/", headers={"accept": "text/html"})
+        assert page.headers["content-type"].startswith("text/plain") and house.url in page.text
