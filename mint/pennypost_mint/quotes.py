@@ -13,11 +13,13 @@ longer asked about; a payment that arrives nevertheless is credited.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, and_, case, insert, select, update
 
+from pennypost_mint.runtime.sets import select_in
 from pennypost_mint.tables import mint_quotes
 
 MSAT = 1_000
@@ -91,6 +93,11 @@ def quote_on(connection: Connection, quote_id: str) -> Quote | None:
     """The quote with this id."""
     found = connection.execute(_all.where(_c.id == quote_id)).first()
     return Quote(*found) if found else None
+
+
+def quotes_on(connection: Connection, ids: Iterable[str]) -> list[Quote]:
+    """Those of these quotes that exist, in no order."""
+    return [Quote(*row) for row in select_in(connection, mint_quotes, Quote._fields, "id", ids)]
 
 
 def open_quotes_on(connection: Connection, after: tuple[int, str], limit: int) -> list[Quote]:

@@ -26,6 +26,8 @@ class PennypostError(Exception):
     prefix: ClassVar[str] = "error"
     cashu: ClassVar[int] = 0
     remedy: ClassVar[str] = "Try again; if it persists, tell the operator."
+    retry_after: int = 5
+    """Seconds before the same request may go well, where the status is 429 or 503."""
 
     def __init__(self, detail: str = "") -> None:
         """`detail` is shown to the person: never put input, secrets, addresses or Python text into it."""
@@ -563,6 +565,7 @@ class TooManyInvoices(ServerError):
 
     code, status, cashu = "invoices", 503, 20000
     remedy = "Ask for the invoice again in a minute; nothing was made."
+    retry_after = 60
 
 
 class WorkerFailed(ServerError):

@@ -104,6 +104,41 @@ HELD_LIVE = 1_000
 """New events kept for a subscription whose stored ones are still being sent."""
 
 
+MAX_WEBSOCKETS = 5_000
+"""Wallets that listen to the mint at once (NUT-17)."""
+
+WEBSOCKETS_OF_SOURCE = 1_000
+"""Of these, most of one source: what many wallets behind one address need, and a fifth of all."""
+
+MAX_WATCHED = 100_000
+"""Quotes and proofs that all of them watch together, each costing some 500 bytes."""
+
+WATCHED_OF_CONNECTION = 5_000
+
+WALLET_OUTGOING = 4 * 1024 * KIB
+"""Bytes waiting for one of them; the states of 5,000 quotes are some 3.5 MB."""
+
+WALLET_FRAMES_RATE = 20.0
+WALLET_FRAMES_BURST = 400.0
+"""Frames of one wallet, each second and at once; past it it is read more slowly."""
+
+WALLET_IDLE = 60.0
+"""Seconds a wallet may stay connected without a subscription."""
+
+MAX_BATCH = 100
+"""Quotes of one batch (NUT-29, announced as max_batch_size). cashu-ts sends at most so many."""
+
+QUOTE_COST = 25.0
+"""Units that a new quote takes from its source's bucket (PENNYPOST_RATE_LIMIT): it makes the Lightning node work and
+leaves a row. Every other request costs 1, and 1 for each KiB of its body."""
+
+MAX_SOURCES = 50_000
+"""Sources whose buckets are remembered, some 300 bytes each."""
+
+MAX_FORWARDED = 1_024
+"""Bytes of X-Forwarded-For that are looked at, from its end."""
+
+
 class TokenBucket:
     """Allows `rate` units a second with bursts up to `burst`, for each of the `keys` seen last."""
 
@@ -121,3 +156,8 @@ class TokenBucket:
         if len(self._levels) > self._keys:
             self._levels.popitem(last=False)
         return allowed
+
+    def wait(self, key: object, cost: float = 1.0) -> float:
+        """Seconds until `key` may spend `cost`; 0 when it may now. Not for a cost above the burst."""
+        level, then = self._levels.get(key, (self._burst, 0.0))
+        return max(0.0, (cost - level) / self._rate - (self._clock() - then))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +54,24 @@ class Settings(BaseSettings):
     lnd_cert_file: Path | None = Field(None, description="LND's TLS certificate; it alone is trusted.")
     invoice_expiry: int = Field(3600, ge=60, le=604_800, description="Seconds an invoice can be paid.")
     max_mint: int = Field(100_000, ge=1, le=10_000_000, description="Most stamps in one purchase.")
+    max_open_invoices: int = Field(
+        10_000, ge=1, le=10_000_000, description="Most unpaid invoices at once; past it quotes are refused for a while."
+    )
+    rate_limit: float = Field(
+        50.0,
+        ge=0,
+        le=1_000_000,
+        description="Units a second that one source may spend on each kind of mint request: 25 for a quote, else 1 and"
+        " 1 for each KiB of the body; 0: no limit.",
+    )
+    rate_burst: float = Field(
+        10_000.0, ge=1, le=100_000_000, description="Units that a source may save up and spend at once."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Networks of your reverse proxies, separated by commas; their X-Forwarded-For is believed,"
+        " nobody else's.",
+    )
     price_file: Path | None = Field(None, description="Price rules (TOML); empty: 1 sat an event.")
     private_wraps: bool = Field(
         False, description="Serve gift wraps without a view tag only to their authenticated receiver (NIP-42)."
@@ -75,6 +94,15 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("an address beginning with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        try:
+            networks_in(value)
+        except ValueError:
+            raise ValueError("networks separated by commas, such as 10.0.0.0/8, 192.0.2.7") from None
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -100,9 +128,19 @@ class Settings(BaseSettings):
         return self.public_url or f"http://{host}:{self.port}"
 
     @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """Networks whose X-Forwarded-For is believed."""
+        return networks_in(self.trusted_proxies)
+
+    @property
     def settle_after(self) -> float | None:
         """Seconds until a play-money invoice settles by itself; None waits for `play pay`."""
         return None if self.play_settle_after == "never" else float(self.play_settle_after)
+
+
+def networks_in(text: str) -> list[IPv4Network | IPv6Network]:
+    """Networks separated by commas; an address alone is a network of one. Raises ValueError."""
+    return [ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

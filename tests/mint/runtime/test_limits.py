@@ -31,3 +31,15 @@ def test_memory_is_bounded() -> None:
     for key in range(1000):
         bucket.take(key)
     assert len(bucket._levels) == 10
+
+
+def test_how_long_to_wait() -> None:
+    now = 50.0
+    bucket = TokenBucket(rate=2, burst=10, clock=lambda: now)
+    assert bucket.wait("a", 10) == 0
+    assert bucket.take("a", 10)
+    assert bucket.wait("a", 4) == 2
+    now += 1.5
+    assert (bucket.wait("a", 4), bucket.take("a", 4)) == (0.5, False)
+    now += 0.5
+    assert (bucket.wait("a", 4), bucket.take("a", 4)) == (0, True)

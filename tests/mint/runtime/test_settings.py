@@ -43,6 +43,12 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
         ({"PENNYPOST_PUBLIC_URL": "ftp://x"}, "PENNYPOST_PUBLIC_URL"),
         ({"PENNYPOST_PLAY_SETTLE_AFTER": "soon"}, "PENNYPOST_PLAY_SETTLE_AFTER"),
         ({"PENNYPOST_PLAY_SETTLE_AFTER": "."}, "PENNYPOST_PLAY_SETTLE_AFTER"),
+        ({"PENNYPOST_TRUSTED_PROXIES": "proxy.example"}, "PENNYPOST_TRUSTED_PROXIES"),
+        ({"PENNYPOST_TRUSTED_PROXIES": "10.0.0.1/8"}, "PENNYPOST_TRUSTED_PROXIES"),
+        ({"PENNYPOST_RATE_LIMIT": "-1"}, "PENNYPOST_RATE_LIMIT"),
+        ({"PENNYPOST_RATE_LIMIT": "nan"}, "PENNYPOST_RATE_LIMIT"),
+        ({"PENNYPOST_RATE_BURST": "0"}, "PENNYPOST_RATE_BURST"),
+        ({"PENNYPOST_MAX_OPEN_INVOICES": "0"}, "PENNYPOST_MAX_OPEN_INVOICES"),
         ({"PENNYPOST_SETTINGS": "/nowhere/at/all"}, "PENNYPOST_SETTINGS"),
         ({"PENNYPOST_DATABASE_URL_FILE": "/nowhere/at/all"}, "PENNYPOST_DATABASE_URL_FILE"),
     ],
@@ -51,6 +57,12 @@ def test_what_refuses_to_start_is_named(environment: dict[str, str], named: str)
     with pytest.raises(ConfigurationError) as caught:
         load_settings(environment)
     assert named in caught.value.detail
+
+
+def test_trusted_proxies_are_networks() -> None:
+    assert load_settings({}).proxies == []
+    settings = load_settings({"PENNYPOST_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7,2001:db8::/32"})
+    assert [str(network) for network in settings.proxies] == ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]
 
 
 def test_a_refusal_never_shows_the_value() -> None:
