@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pennypost.protocol import secp
-from pennypost.protocol.errors import InvalidKey, LockMalformed, ProofInvalid, ProofLocked
+from pennypost.protocol.errors import InvalidKey, LockMalformed, ProofInvalid, ProofLocked, TooManyInputs
 from pennypost.protocol.lock import Lock, lock_secret
 from pennypost.protocol.nuts import BlindedMessage, Proof
 from pennypost.protocol.proof import MAX_WITNESS
 from pennypost.protocol.witness import (
+    MAX_CHECKS,
     UNLOCKED,
     Claim,
     Way,
@@ -368,6 +369,18 @@ def test_under_sig_all_every_input_keeps_the_witness_that_unlocked_it() -> None:
     found = check_witnesses([inputs[0], msgspec.structs.replace(inputs[1], witness="junk")], OUTPUTS, NOW)
     assert [each.witness for each in found] == [inputs[0].witness] * 2
     assert [each.claim is not None for each in found] == [True, False]
+
+
+def test_a_request_has_so_many_signatures_to_try_and_no_more() -> None:
+    lock = Lock("P2PK", key(1), tuple(key(number) for number in range(2, 5)))
+    secret = lock_secret(lock, bytes(32))
+    heavy = proof(secret, witness([f"{number:0128x}" for number in range(1, 8)]))
+    most = MAX_CHECKS // (7 * 4)
+    assert len(check_witnesses([heavy] * most, OUTPUTS, NOW)) == most
+    with pytest.raises(TooManyInputs) as caught:
+        check_witnesses([heavy] * (most + 1), OUTPUTS, NOW)
+    assert caught.value.cashu == 11014
+    assert len(check_witnesses([row(p2pk(), 1)] * 1_000, OUTPUTS, NOW)) == 1_000
 
 
 WITNESSES: list[tuple[str, str | None, int, bool]] = [

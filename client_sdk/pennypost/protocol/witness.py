@@ -23,9 +23,12 @@ import msgspec
 from pennypost.protocol import secp
 from pennypost.protocol.answers import BlindedMessage
 from pennypost.protocol.condition import spending_condition
-from pennypost.protocol.errors import InvalidKey, ProofLocked
+from pennypost.protocol.errors import InvalidKey, ProofLocked, TooManyInputs
 from pennypost.protocol.lock import Lock, lock_of, read_lock, witness_text
 from pennypost.protocol.proof import MAX_WITNESS, Proof, utf8_length
+
+MAX_CHECKS: Final = 4_096
+"""Most pairs of signature and key that one request may make us try: some 0.2 s of one core."""
 
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
 _PREIMAGE: Final = re.compile(r"[0-9a-f]{64}")
@@ -91,15 +94,19 @@ def check_witnesses(
 
     Ordinary secrets, and conditions of a kind that is not known, need nothing. Raises LockMalformed for what nobody
     can spend, ProofLocked for inputs that do not go together under SIG_ALL, a missing or wrong preimage, and fewer
-    signatures than any way needs. Whether signatures are good is for `proved`.
+    signatures than any way needs, TooManyInputs for more to try than MAX_CHECKS. Whether signatures are good is for
+    `proved`.
     """
     conditions = [spending_condition(proof.secret) for proof in proofs]
     locks = [None if condition is None else read_lock(condition) for condition in conditions]
     if not any(lock is not None and lock.sig_all for lock in locks):
-        return [
+        found = [
             UNLOCKED if lock is None else Unlocking(_claim(lock, proof, _hash(proof.secret), now), proof.witness)
             for lock, proof in zip(locks, proofs, strict=True)
         ]
+        if sum(_tries(each.claim) for each in found if each.claim is not None) > MAX_CHECKS:
+            raise TooManyInputs("their witnesses have too many signatures")
+        return found
     first = locks[0]
     if first is None or any(condition != conditions[0] for condition in conditions):
         raise ProofLocked("under SIG_ALL all inputs have the same kind, data and tags")
@@ -117,7 +124,7 @@ def proved(claim: Claim) -> bool:
 def verify_witnesses(
     proofs: Sequence[Proof], outputs: Sequence[BlindedMessage], now: int, quote: str = ""
 ) -> list[Unlocking]:
-    """`check_witnesses` and `proved` at once. Raises LockMalformed and ProofLocked."""
+    """`check_witnesses` and `proved` at once. Raises LockMalformed, ProofLocked, TooManyInputs."""
     found = check_witnesses(proofs, outputs, now, quote)
     if not all(each.claim is None or proved(each.claim) for each in found):
         raise ProofLocked
@@ -195,6 +202,10 @@ def _claim(lock: Lock, proof: Proof, message: bytes, now: int) -> Claim | None:
     if not possible:
         raise ProofLocked
     return Claim(message, witness.signatures, possible)
+
+
+def _tries(claim: Claim) -> int:
+    return len(claim.signatures) * sum(len(way.keys) for way in claim.ways)
 
 
 def _opens(lock: Lock, witness: Witness) -> bool:
