@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, delete, select
 
-from pennypost_mint.runtime.sets import insert_ignore, select_in
+from pennypost_mint.runtime.sets import delete_in, insert_ignore, select_in
 from pennypost_mint.signing import BlindSignature
 from pennypost_mint.tables import answers, outputs
 
@@ -42,7 +42,17 @@ def claim_on(connection: Connection, request: bytes, keep_until: int) -> bool:
 
     A second transaction with the same request waits here until the first has ended. Lock order: first of all.
     """
-    return bool(insert_ignore(connection, answers, ("request", "keep_until"), [(request, keep_until)], "request"))
+    return bool(claim_all_on(connection, [(request, keep_until)]))
+
+
+def claim_all_on(connection: Connection, rows: list[tuple[bytes, int]]) -> set[bytes]:
+    """`claim_on` for several requests, each with its keep_until; returns those taken."""
+    return insert_ignore(connection, answers, ("request", "keep_until"), sorted(rows), "request")
+
+
+def unclaim_on(connection: Connection, requests: list[bytes]) -> None:
+    """Gives back requests claimed earlier in this same transaction."""
+    delete_in(connection, answers, "request", requests)
 
 
 def answered_on(connection: Connection, request: bytes) -> bool:
@@ -69,6 +79,11 @@ def record_signatures_on(connection: Connection, rows: list[OutputRow]) -> set[b
     A caller whose every output must be new has to roll back when one is missing. Lock order: after `spent`.
     """
     return insert_ignore(connection, outputs, _OUTPUT_COLUMNS, sorted(rows), "b")
+
+
+def unrecord_on(connection: Connection, bs: list[bytes]) -> None:
+    """Takes back signatures stored earlier in this same transaction: nobody has seen them."""
+    delete_in(connection, outputs, "b", bs)
 
 
 def forget_on(connection: Connection, now: int) -> int:

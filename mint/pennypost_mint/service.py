@@ -18,7 +18,7 @@ from pennypost_mint.answers import SignedOutput, request_hash
 from pennypost_mint.lightning.lnd import LndNode
 from pennypost_mint.lightning.play import PlayNode
 from pennypost_mint.runtime.logs import logger
-from pennypost_mint.swap import swap
+from pennypost_mint.swap import committer, swap
 from pennypost_mint.till import Till
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Mint:
         self._settings = settings
         self._keyring = keyring
         self._workers = workers
+        self._commits = committer(database)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -137,7 +138,8 @@ class Mint:
         """POST /v1/swap (NUT-03)."""
         request = nuts.parse_swap(body)
         claim = request_hash("POST", SWAP_PATH, body)
-        return self._signatures(await swap(self._database, self._keyring, self._workers, request, claim, _now()))
+        signed = await swap(self._database, self._commits, self._keyring, self._workers, request, claim, _now())
+        return self._signatures(signed)
 
     async def check_state(self, body: bytes) -> bytes:
         """POST /v1/checkstate (NUT-07)."""

@@ -2,10 +2,11 @@
 
     1  check      keysets, units, amounts, balance, locks     no I/O, no curve
     2  calculate  verify proofs and witnesses, sign outputs   worker processes
-    3  commit     claim the request, spend, record            one transaction; unique keys decide
+    3  commit     claim the request, spend, record            one transaction for all that wait
     4  answer     the signatures just made, or, of a request answered before, those stored
 
-Each transaction takes its locks in the order answers < spent < outputs.
+Unique keys decide every race. A transaction takes its locks in the order answers < spent < outputs, each sorted;
+a swap that lost one of its keys gives back the others within it, and those beside it are not harmed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pennypost.protocol.errors import (
     KeysetInactive,
     OutputInvalid,
     OutputSigned,
+    PennypostError,
     ProofInvalid,
     ProofLocked,
     ProofSpent,
@@ -33,16 +35,20 @@ from pennypost_mint.checks import check_balance, check_inputs, check_outputs
 from pennypost_mint.keyring import Keyring
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.signing import BlindSignature, OutputTuple, ProofTuple, Refused, Signed, Work
-from pennypost_mint.spend import DAY, SpentProof, spend_on
+from pennypost_mint.spend import DAY, SpentProof, spend_on, unspend_on
+from pennypost_mint.together import LATER, Later, Together
 from pennypost_mint.workers import Workers
 
 CHUNK = 64
 """Proofs and outputs calculated in one piece (some 10 ms): a swap of 1,000 then neither keeps a process from
 others for long, nor is kept to one process."""
 
+MOST_ROWS = 512
+"""Rows of one transaction: some 100 swaps of 1 for 1, or one of any size."""
+
 
 class Commit(NamedTuple):
-    """What the transaction of a swap writes."""
+    """What a swap writes."""
 
     request: bytes
     keep_until: int
@@ -50,9 +56,31 @@ class Commit(NamedTuple):
     outputs: list[OutputRow]
     bs: list[bytes]
 
+    @property
+    def rows(self) -> int:
+        """How many rows it writes."""
+        return 1 + len(self.spent) + len(self.outputs)
+
+
+Before = list[SignedOutput]
+"""Signatures stored when the same request was answered before; empty for a swap that is done now."""
+
+Committer = Together[Commit, Before]
+
+
+def committer(database: Database) -> Committer:
+    """Where swaps are committed, together with those that come at the same time."""
+    return Together(database, commit_on, lambda commit: commit.rows, MOST_ROWS)
+
 
 async def swap(
-    database: Database, keyring: Keyring, workers: Workers, request: SwapRequest, claim: bytes, now: int
+    database: Database,
+    commits: Committer,
+    keyring: Keyring,
+    workers: Workers,
+    request: SwapRequest,
+    claim: bytes,
+    now: int,
 ) -> list[SignedOutput]:
     """Signatures for the outputs, in order; `claim` is the request's hash, `now` Unix seconds.
 
@@ -80,7 +108,7 @@ async def swap(
         for output, keyset, signature in zip(request.outputs, outputs.keysets, made.signatures, strict=True)
     ]
     commit = Commit(claim, now + answers.TTL, spent, output_rows(bs, signed, day), bs)
-    return await database.write(_commit_on, commit) or signed
+    return await commits.run(commit) or signed
 
 
 async def calculate(
@@ -124,12 +152,68 @@ def output_rows(bs: Sequence[bytes], signed: Sequence[SignedOutput], day: int) -
     ]
 
 
-def _commit_on(connection: Connection, commit: Commit) -> list[SignedOutput] | None:
-    """None, or the signatures of the same request answered before."""
-    if not answers.claim_on(connection, commit.request, commit.keep_until):
-        return answers.rebuild_on(connection, commit.bs)
-    if len(spend_on(connection, commit.spent)) < len(commit.spent):
-        raise ProofSpent
-    if len(answers.record_signatures_on(connection, commit.outputs)) < len(commit.outputs):
-        raise OutputSigned
-    return None
+def commit_on(connection: Connection, commits: list[Commit]) -> list[Before | PennypostError | Later]:
+    """Commits swaps in one transaction; of those that share a key the first one given has it.
+
+    The same request has the same outcome. One that shares a key with a swap that gave it back waits.
+    """
+    outcomes: dict[bytes, Before | PennypostError] = {}
+    planned = _without_overlaps(commits)
+    claimed = answers.claim_all_on(connection, [(commit.request, commit.keep_until) for commit in planned])
+    repeated = [commit for commit in planned if commit.request not in claimed]
+    stored = answers.signatures_on(connection, [b for commit in repeated for b in commit.bs])
+    for commit in repeated:
+        outcomes[commit.request] = [stored[b] for b in commit.bs]
+
+    left = [commit for commit in planned if commit.request in claimed]
+    spent = spend_on(connection, [row for commit in left for row in commit.spent])
+    gone = {row.y for commit in left for row in commit.spent} - spent
+    lost = [commit for commit in left if any(row.y in gone for row in commit.spent)]
+    outcomes |= {commit.request: ProofSpent() for commit in lost}
+    _give_back(connection, lost, spent)
+
+    left = [commit for commit in left if commit.request not in outcomes]
+    recorded = answers.record_signatures_on(connection, [row for commit in left for row in commit.outputs])
+    signed = {b for commit in left for b in commit.bs} - recorded
+    lost = [commit for commit in left if any(b in signed for b in commit.bs)]
+    outcomes |= {commit.request: OutputSigned() for commit in lost}
+    answers.unrecord_on(connection, [b for commit in lost for b in commit.bs if b in recorded])
+    _give_back(connection, lost, spent)
+
+    done = repeated + [commit for commit in left if commit.request not in outcomes]
+    for commit in done:
+        outcomes.setdefault(commit.request, [])
+        gone.update(row.y for row in commit.spent)
+        signed.update(commit.bs)
+    return [_outcome(commit, outcomes, gone, signed) for commit in commits]
+
+
+def _outcome(
+    commit: Commit, outcomes: dict[bytes, Before | PennypostError], gone: set[bytes], signed: set[bytes]
+) -> Before | PennypostError | Later:
+    if commit.request in outcomes:
+        return outcomes[commit.request]
+    if any(row.y in gone for row in commit.spent):
+        return ProofSpent()
+    if not signed.isdisjoint(commit.bs):
+        return OutputSigned()
+    return LATER
+
+
+def _without_overlaps(commits: list[Commit]) -> list[Commit]:
+    """Those that share no request, proof or output with one before them."""
+    seen: set[bytes] = set()
+    planned: list[Commit] = []
+    for commit in commits:
+        keys = {commit.request, *commit.bs, *(row.y for row in commit.spent)}
+        if seen.isdisjoint(keys):
+            planned.append(commit)
+        seen |= keys
+    return planned
+
+
+def _give_back(connection: Connection, lost: list[Commit], spent: set[bytes]) -> None:
+    """Undoes what swaps that are refused took in this transaction."""
+    if lost:
+        unspend_on(connection, [row.y for commit in lost for row in commit.spent if row.y in spent])
+        answers.unclaim_on(connection, [commit.request for commit in lost])

@@ -130,6 +130,7 @@ class Till:
         while True:
             self._round_due.clear()
             try:
+                await self._lightning.check()
                 await self.reconcile()
                 self._metrics.mint_lightning_up.set(1)
             except LightningUnavailable:

@@ -10,7 +10,7 @@ import pytest
 
 from pennypost.protocol import bdhke
 from pennypost_mint.swap import CHUNK
-from tests.mint.desk import SWAP, Desk, open_desk, settings_for
+from tests.mint.desk import MINT, QUOTE, SWAP, Desk, open_desk, settings_for
 from tests.support.stamps import output
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -127,3 +127,24 @@ async def test_a_thousand_outputs_are_bought_and_restored_in_one_request(desk: D
     assert desk.proofs(outputs[:5], answer["signatures"][:5]) == proofs[:5]
     assert len(answer["signatures"]) == 1_000
     assert Counter(await desk.states(proofs)) == {"UNSPENT": 1_000}
+
+
+async def test_without_a_database_every_request_may_be_repeated(tmp_path: Path) -> None:
+    async with open_desk(settings_for(tmp_path)) as desk:
+        [proof] = await desk.buy(1)
+        quote = await desk.quote(1)
+        await desk.database.close()
+        body = {"inputs": [proof], "outputs": desk.messages([output(1)])}
+        for path, asked in (
+            (SWAP, body),
+            (MINT, {"quote": quote["quote"], "outputs": body["outputs"]}),
+            (QUOTE, {"amount": 1, "unit": "sat"}),
+            ("/v1/checkstate", {"Ys": [bdhke.hash_to_curve(b"").hex()]}),
+            ("/v1/restore", {"outputs": body["outputs"]}),
+        ):
+            response = await desk.http.post(path, json=asked)
+            assert (response.status_code, set(response.json())) == (503, {"detail", "code"})
+            assert response.headers["retry-after"]
+        assert (await desk.http.get("/v1/keys")).status_code == 200
+    async with open_desk(settings_for(tmp_path)) as desk:
+        await desk.done(SWAP, body)

@@ -223,6 +223,20 @@ async def test_a_node_that_is_away_stops_sales_and_nothing_else(desk: Desk, node
     assert await desk.mint.till.reconcile() == 1
 
 
+async def test_a_node_that_is_away_is_seen_in_the_metrics(
+    desk: Desk, node: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tills, "EVERY", 0.01)
+    desk.mint.till.start()
+    for away, told in ((False, b"1.0"), (True, b"0.0"), (False, b"1.0")):
+        node.away = away
+        async with asyncio.timeout(20):
+            for _ in iter(int, 1):
+                if b"pennypost_mint_lightning_up " + told in desk.mint.metrics.text():
+                    break
+                await asyncio.sleep(0.01)
+
+
 async def test_wallets_that_ask_often_do_not_ask_the_node_often(desk: Desk, node: Script) -> None:
     quote = await desk.quote(8)
     await asyncio.gather(*(desk.state_of(quote) for _ in range(50)))
