@@ -11,12 +11,14 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
 
 from pennypost.protocol.event import Event
 from tests.support.books import read_books
+from tests.support.ports import free_port
 from tests.support.relay import Answer, Relay, feed, letter, stored
 from tests.support.server import Server
 from tests.support.stamps import MintClient, Output, Stamp, output
@@ -208,3 +210,33 @@ async def test_a_killed_mint_kept_every_purchase(database_url: str, serve: Calla
                 bought += amount
             books = await read_books(server, database_url)
             assert (books.issued, books.spent) == (bought, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_killed_writer_leaves_its_mail_to_the_other(
+    postgres_url: str, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    """Two writers on one PostgreSQL: one is killed, and its clients send the same frames to the other."""
+    settings = {"PUBLIC_URL": f"http://127.0.0.1:{free_port()}", "MINT_SEED_FILE": str(tmp_path / "mint.seed")}
+    doomed, other = (serve(database_url=postgres_url, settings=settings) for _ in range(2))
+    chance = random.Random(SEED)
+    async with MintClient(other.url) as mint:
+        bought = await mint.buy(300)
+        stamps = [Stamp(settings["PUBLIC_URL"], stamp.proof) for stamp in bought]
+        letters = [(letter(), stamp) for stamp in stamps]
+        first, second = Round(kill_after=chance.randrange(1, 150)), Round(kill_after=len(letters))
+        tasks = [asyncio.create_task(_post(doomed, first, letters[start:200:10])) for start in range(10)]
+        tasks += [asyncio.create_task(_post(other, second, letters[start::5])) for start in range(200, 205)]
+        await first.enough.wait()
+        await asyncio.to_thread(doomed.kill)
+        await asyncio.gather(*tasks)
+        assert all(one.answer and one.answer.accepted for one in second.posted) and len(second.posted) == 100
+        await _check_letters(other, mint, first.posted)
+        rest = [pair for pair in letters[:200] if pair[0] not in [one.event for one in first.posted]]
+        await _post(other, second, rest)
+        assert set(await mint.states(stamps)) == {"SPENT"}
+    books = await read_books(other, postgres_url)
+    assert books.events == {event.id for event, _ in letters}
+    assert (books.issued, books.spent) == (len(letters), len(letters))
+    assert books.feed == tuple(range(books.feed[0], books.feed[0] + len(letters)))

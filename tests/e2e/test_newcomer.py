@@ -16,6 +16,9 @@ import pytest
 from tests.support.installed import PROJECT
 from tests.support.server import Server, clean_environment
 
+# the first of them builds the wheel and installs it
+pytestmark = pytest.mark.timeout(400)
+
 Pennypost = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
