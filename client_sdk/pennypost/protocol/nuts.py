@@ -1,4 +1,4 @@
-"""What a mint is asked (NUT-03, 04, 07, 09, 20, 23): strict reading of request bodies, and the lock of quotes.
+"""What a mint is asked (NUT-03, 04, 07, 09, 20, 23, 29): strict reading of request bodies, and the lock of quotes.
 
     body ── parse_swap … ──▶ SwapRequest, or the error whose number the NUTs give for it
 
@@ -41,8 +41,10 @@ from pennypost.protocol.answers import (
 )
 from pennypost.protocol.errors import (
     AmountInvalid,
+    BatchTooLarge,
     DuplicateInputs,
     DuplicateOutputs,
+    DuplicateQuotes,
     InvalidInput,
     KeysetUnknown,
     MintError,
@@ -60,7 +62,10 @@ from pennypost.protocol.keyset import is_keyset_id
 from pennypost.protocol.proof import MAX_AMOUNT, MAX_SECRET, MAX_UNIT, MAX_WITNESS, Proof, utf8_length
 
 __all__ = [
+    "MAX_BATCH",
     "MAX_ITEMS",
+    "BatchCheckRequest",
+    "BatchMintRequest",
     "BlindSignature",
     "BlindedMessage",
     "CheckStateAnswer",
@@ -81,9 +86,12 @@ __all__ = [
     "SignatureDleq",
     "SignaturesAnswer",
     "SwapRequest",
+    "batch_hashes",
     "encode",
     "keys_of",
     "older_quote_message",
+    "parse_batch_check",
+    "parse_batch_mint",
     "parse_blank_outputs",
     "parse_check_state",
     "parse_mint",
@@ -103,6 +111,8 @@ MAX_DESCRIPTION: Final = 639
 """Bytes of a description, as many as an invoice takes (BOLT 11, field d)."""
 MAX_BLANKS: Final = 64
 """Blank outputs that change is given on: one for each amount there can be (NUT-08)."""
+MAX_BATCH: Final = 100
+"""Quotes of one batch (NUT-29, announced as max_batch_size): as many as cashu-ts sends at most."""
 QUOTE_TAG: Final = b"Cashu_MintQuoteSig_v1"
 
 _POINT: Final = re.compile(r"0[23][0-9a-f]{64}")
@@ -133,6 +143,22 @@ class MintRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     quote: str
     outputs: list[BlindedMessage]
     signature: str | None = None
+
+
+class BatchCheckRequest(msgspec.Struct, frozen=True):
+    """Body of `POST /v1/mint/quote/bolt11/check` (NUT-29)."""
+
+    quotes: list[str]
+
+
+class BatchMintRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `POST /v1/mint/bolt11/batch` (NUT-29): `quote_amounts` and `signatures`, where there are any, one for
+    each quote; a signature of 128 hex digits for a locked quote, null for another."""
+
+    quotes: list[str]
+    outputs: list[BlindedMessage]
+    quote_amounts: list[int] | None = None
+    signatures: list[str | None] | None = None
 
 
 class CheckStateRequest(msgspec.Struct, frozen=True):
@@ -195,6 +221,30 @@ def parse_mint(body: bytes) -> MintRequest:
     return MintRequest(cast("str", quote), _outputs(outputs), cast("str | None", signature))
 
 
+def parse_batch_check(body: bytes) -> BatchCheckRequest:
+    """Read a check of several quotes (NUT-29). Raises InvalidInput, BatchTooLarge, DuplicateQuotes, QuoteUnknown."""
+    return BatchCheckRequest(_quotes(_fields(body)))
+
+
+def parse_batch_mint(body: bytes) -> BatchMintRequest:
+    """Read a request to mint against several quotes (NUT-29, Request Validation).
+
+    Raises InvalidInput, BatchTooLarge, DuplicateQuotes, QuoteUnknown, AmountInvalid; QuoteSignature for what can be no
+    list of signatures; Unbalanced when amounts of quotes and outputs differ; for outputs what `parse_swap` raises.
+    """
+    fields = _fields(body)
+    quotes = _quotes(fields)
+    if not quotes:
+        raise InvalidInput("a batch has at least one quote")
+    items = _items(fields, "outputs", TooManyOutputs)
+    amounts = _quote_amounts(fields.get("quote_amounts"), len(quotes))
+    signatures = _signatures(fields.get("signatures"), len(quotes))
+    outputs = _outputs(items)
+    if amounts is not None and sum(amounts) != sum(output.amount for output in outputs):
+        raise Unbalanced
+    return BatchMintRequest(quotes, outputs, amounts, signatures)
+
+
 def parse_check_state(body: bytes) -> CheckStateRequest:
     """Read a state check (NUT-07). Raises InvalidInput and TooManyInputs; repeated Ys are answered each."""
     Ys = _items(_fields(body), "Ys", TooManyInputs)
@@ -243,6 +293,16 @@ def quote_hashes(quote: str, outputs: Sequence[BlindedMessage]) -> list[bytes]:
     return [sha256(message(quote, outputs)).digest() for message in (quote_message, older_quote_message)]
 
 
+def batch_hashes(quotes: Sequence[str], outputs: Sequence[BlindedMessage]) -> list[list[bytes]]:
+    """`quote_hashes` of several quotes over the same outputs (NUT-29, Signature Message), which are encoded once."""
+    amended = quote_message("", outputs)[len(QUOTE_TAG) + 4 :]
+    older = older_quote_message("", outputs)
+    return [
+        [sha256(QUOTE_TAG + _framed(quote.encode()) + amended).digest(), sha256(quote.encode() + older).digest()]
+        for quote in quotes
+    ]
+
+
 def sign_quote(secret: bytes, quote: str, outputs: Sequence[BlindedMessage], aux: bytes, *, older: bool = False) -> str:
     """The signature that unlocks a quote, 128 hex digits; `aux` is 32 random bytes, `older` for older mints."""
     message32 = quote_hashes(quote, outputs)[older]
@@ -279,6 +339,38 @@ def _items(fields: dict[str, object], name: str, too_many: type[MintError], limi
     if len(items) > limit:
         raise too_many
     return items
+
+
+def _quotes(fields: dict[str, object]) -> list[str]:
+    quotes = _items(fields, "quotes", BatchTooLarge, MAX_BATCH)
+    texts = [quote for quote in quotes if isinstance(quote, str)]
+    if len(set(texts)) != len(texts):
+        raise DuplicateQuotes
+    if not all(_matches(_QUOTE, quote) for quote in quotes):
+        raise QuoteUnknown
+    return texts
+
+
+def _quote_amounts(value: object, count: int) -> list[int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(cast("list[object]", value)) != count:
+        raise InvalidInput("quote_amounts has one amount for each quote")
+    amounts = [each for each in cast("list[object]", value) if type(each) is int and 0 < each <= MAX_SUM]
+    if len(amounts) != count:
+        raise AmountInvalid
+    return amounts
+
+
+def _signatures(value: object, count: int) -> list[str | None] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(cast("list[object]", value)) != count:
+        raise QuoteSignature
+    signatures = cast("list[object]", value)
+    if not all(each is None or _matches(_SIGNATURE, each) for each in signatures):
+        raise QuoteSignature
+    return cast("list[str | None]", signatures)
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:

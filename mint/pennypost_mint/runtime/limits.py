@@ -125,9 +125,6 @@ WALLET_FRAMES_BURST = 400.0
 WALLET_IDLE = 60.0
 """Seconds a wallet may stay connected without a subscription."""
 
-MAX_BATCH = 100
-"""Quotes of one batch (NUT-29, announced as max_batch_size). cashu-ts sends at most so many."""
-
 QUOTE_COST = 25.0
 """Units that a new quote takes from its source's bucket (PENNYPOST_RATE_LIMIT): it makes the Lightning node work and
 leaves a row. Every other request costs 1, and 1 for each KiB of its body."""
