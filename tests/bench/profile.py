@@ -36,8 +36,9 @@ class Profiler:
     def __init__(self, program: Path, meter: Meter, home: Path, items: int, *, native: bool = False) -> None:
         self._meter, self._items = meter, items
         self._raw = home / "profile.txt"
-        self._command = [program, "record", "--pid", str(meter.roots[0]), "--subprocesses", "--rate", str(RATE), "--nonblocking"]
-        self._command += ["--format", "raw", "--output", self._raw, "--duration", "600"]
+        self._command = [program, "record", "--pid", str(meter.roots[0]), "--subprocesses", "--rate", str(RATE)]
+        # a process that is stopped for each look seems busy in threads that only wait
+        self._command += ["--nonblocking", "--format", "raw", "--output", self._raw, "--duration", "600"]
         self._command += ["--native"] if native else []
         self.text = ""
 
