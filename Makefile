@@ -127,6 +127,7 @@ lock:
 	$(LOCK) pyproject.toml -c requirements/server.txt -o requirements/sdk.txt
 	$(LOCK) pyproject.toml --extra server --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
+	$(LOCK) requirements/bench.in -o requirements/bench.txt
 	@# a package may have left a Python that is promised: each must find every locked version
 	@for version in 3.11 3.12 3.13; do $(BIN)/python $(PIP) install -q --dry-run --ignore-installed --only-binary :all: \
 		--python-version $$version --target $(CACHE)/lock --require-hashes -r requirements/dev.txt; done
