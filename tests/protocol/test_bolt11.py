@@ -38,6 +38,7 @@ def test_published_examples(title: str) -> None:
     if "pico-BTC" not in title:
         assert invoice.payment_hash.hex() == VECTORS["payment_hash"]
         assert invoice.created_at == 1_496_314_658
+    assert invoice.payment_secret == b"\x11" * 32
     assert (invoice.description is None) != (invoice.description_hash is None)
 
 
@@ -98,7 +99,7 @@ PREFIX = "lnbcrt10n"
 def test_what_is_made_here_is_read() -> None:
     invoice = parse_invoice(signed(PREFIX, TIME + FIELDS))
     payee = PrivateKey(KEY).public_key.format()
-    assert invoice == Bolt11("bcrt", 1_000, 1, 1 + DEFAULT_EXPIRY, bytes(32), payee, "x", None, 0)
+    assert invoice == Bolt11("bcrt", 1_000, 1, 1 + DEFAULT_EXPIRY, bytes(32), bytes(32), payee, "x", None, 0)
     named = signed(PREFIX, TIME + FIELDS + field("n", payee))
     assert parse_invoice(named).payee == payee
 

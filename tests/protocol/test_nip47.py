@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 import nostr_sdk
 import pytest
 from hypothesis import given, settings

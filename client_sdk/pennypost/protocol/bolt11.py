@@ -38,13 +38,14 @@ _PublicKey: Any = import_module("coincurve").PublicKey
 
 @dataclass(frozen=True, slots=True)
 class Bolt11:
-    """An invoice. `network` is bc, tb, tbs or bcrt; times in Unix seconds; `payee` 33 bytes, the hashes 32."""
+    """An invoice. `network` is bc, tb, tbs or bcrt; times in Unix seconds; `payee` 33 bytes, secret and hashes 32."""
 
     network: str
     amount_msat: int | None
     created_at: int
     expires_at: int
     payment_hash: bytes
+    payment_secret: bytes
     payee: bytes
     description: str | None
     description_hash: bytes | None
@@ -66,8 +67,8 @@ def parse_invoice(text: str) -> Bolt11:
         raise InvalidInvoice
     body, signature = groups[:-_SIGNATURE], groups[-_SIGNATURE:]
     fields = _fields(body[_TIME:])
-    payment_hash, description = fields.get("p"), fields.get("d")
-    if payment_hash is None or "s" not in fields:
+    payment_hash, secret, description = fields.get("p"), fields.get("s"), fields.get("d")
+    if payment_hash is None or secret is None:
         raise InvalidInvoice("it is incomplete")
     if (description is None) == ("h" not in fields):
         raise InvalidInvoice("it has no description, or two")
@@ -80,6 +81,7 @@ def parse_invoice(text: str) -> Bolt11:
         created_at=created_at,
         expires_at=created_at + (expiry if "x" in fields else DEFAULT_EXPIRY),
         payment_hash=_bytes(payment_hash),
+        payment_secret=_bytes(secret),
         payee=_payee(prefix, body, signature, fields.get("n")),
         description=None if description is None else _text(description),
         description_hash=_bytes(fields["h"]) if "h" in fields else None,
