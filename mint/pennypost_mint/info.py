@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from pennypost.protocol.nuts import KeysAnswer, KeysetInfo, KeysetKeys, KeysetsAnswer, QuoteAnswer
+from pennypost.protocol.nuts import MAX_BATCH, KeysAnswer, KeysetInfo, KeysetKeys, KeysetsAnswer, QuoteAnswer
+from pennypost.protocol.subscription import Kind
 from pennypost_mint.answers import TTL
 from pennypost_mint.keyring import UNIT, Keyring, Keyset
 from pennypost_mint.quotes import Quote
@@ -49,7 +50,7 @@ def _nuts(settings: Settings) -> dict[str, Any]:
         "max_amount": settings.max_mint,
         "options": {"description": True},
     }
-    cached = [{"method": "POST", "path": "/v1/swap"}, {"method": "POST", "path": f"/v1/mint/{METHOD}"}]
+    cached = ["/v1/swap", f"/v1/mint/{METHOD}", f"/v1/mint/{METHOD}/batch"]
     return {
         "4": {"methods": [method], "disabled": False},
         # Stamps are never bought back: the one deliberate deviation from the mandatory NUTs.
@@ -60,8 +61,10 @@ def _nuts(settings: Settings) -> dict[str, Any]:
         "11": {"supported": True},
         "12": {"supported": True},
         "14": {"supported": True},
-        "19": {"ttl": TTL, "cached_endpoints": cached},
+        "17": {"supported": [{"method": METHOD, "unit": UNIT, "commands": list(Kind)}]},
+        "19": {"ttl": TTL, "cached_endpoints": [{"method": "POST", "path": path} for path in cached]},
         "20": {"supported": True},
+        "29": {"max_batch_size": MAX_BATCH, "methods": [METHOD]},
     }
 
 

@@ -8,7 +8,7 @@
                     4  claim the request, take from the quote, record    one transaction
 
 What a quote has received and what was issued against it are counted, so it can be minted in parts. A request
-that is refused leaves the quote as it was. Locks in the order answers < quote < outputs.
+that is refused leaves the quote as it was. Locks in the order answers < quotes, by id < outputs.
 """
 
 from __future__ import annotations
@@ -51,15 +51,19 @@ _QUOTE = re.compile(r"[0-9a-f]{32}")
 
 
 class Commit(NamedTuple):
-    """What the transaction of a mint request writes."""
+    """What the transaction of a mint request writes; `taken`: quotes and amounts, ordered by quote."""
 
     request: bytes
     keep_until: int
-    quote: str
-    amount: int
+    taken: list[tuple[str, int]]
     outputs: list[OutputRow]
     bs: list[bytes]
     now: int
+
+
+def is_quote_id(text: str) -> bool:
+    """Whether this may be the id of a quote of this mint."""
+    return _QUOTE.fullmatch(text) is not None
 
 
 async def request_quote(
@@ -98,7 +102,7 @@ async def request_quote(
 
 async def check_quote(database: Database, till: Till, quote_id: str) -> Quote:
     """The quote as it is now. Raises QuoteUnknown."""
-    if not _QUOTE.fullmatch(quote_id):
+    if not is_quote_id(quote_id):
         raise QuoteUnknown
     quote = await database.read(quotes.quote_on, quote_id)
     if quote is None:
@@ -120,7 +124,7 @@ async def mint(
     Raises the MintError that NUT-04 and NUT-20 name, WorkerFailed, Overloaded or DatabaseUnavailable; then nothing
     was issued.
     """
-    if not _QUOTE.fullmatch(request.quote):
+    if not is_quote_id(request.quote):
         raise QuoteUnknown
     quote, answered = await database.read(_look_on, request.quote, claim)
     if quote is None:
@@ -135,7 +139,7 @@ async def mint(
     outputs = check_outputs(keyring, request.outputs, now)
     if outputs.unit != quote.unit:
         raise UnitMismatch
-    _check_money(quote, outputs.total)
+    check_money(quote, outputs.total)
     made = await calculate(workers, (), request.outputs, bs, ())
     day = now // DAY
     signed: list[SignedOutput] = [
@@ -143,8 +147,8 @@ async def mint(
         for output, keyset, signature in zip(request.outputs, outputs.keysets, made.signatures, strict=True)
     ]
     rows = output_rows(bs, signed, day)
-    commit = Commit(claim, now + answers.TTL, quote.id, outputs.total, rows, bs, now)
-    before = await database.write(_commit_on, commit)
+    commit = Commit(claim, now + answers.TTL, [(quote.id, outputs.total)], rows, bs, now)
+    before = await database.write(commit_on, commit)
     return (signed, True) if before is None else (before, False)
 
 
@@ -164,7 +168,7 @@ async def _check_signature(workers: Workers, quote: Quote, request: MintRequest)
         raise QuoteSignature
 
 
-def _check_money(quote: Quote, amount: int) -> None:
+def check_money(quote: Quote, amount: int) -> None:
     """Raises QuoteUnpaid, QuoteIssued or Unbalanced when `amount` cannot be issued against the quote."""
     if not quote.amount_paid:
         raise QuoteUnpaid
@@ -178,17 +182,18 @@ def _look_on(connection: Connection, quote_id: str, claim: bytes) -> tuple[Quote
     return quotes.quote_on(connection, quote_id), answers.answered_on(connection, claim)
 
 
-def _commit_on(connection: Connection, commit: Commit) -> list[SignedOutput] | None:
-    """None, or the signatures of the same request answered before."""
+def commit_on(connection: Connection, commit: Commit) -> list[SignedOutput] | None:
+    """None, or the signatures of the same request answered before. Raises what NUT-04 names; then roll back."""
     if not answers.claim_on(connection, commit.request, commit.keep_until):
         return answers.rebuild_on(connection, commit.bs)
-    if not quotes.issue_on(connection, commit.quote, commit.amount, commit.now):
-        # Another request took the money between our look and now.
-        quote = quotes.quote_on(connection, commit.quote)
-        if quote is None:
-            raise QuoteUnknown
-        _check_money(quote, commit.amount)
-        raise QuoteIssued
+    for quote_id, amount in commit.taken:
+        if not quotes.issue_on(connection, quote_id, amount, commit.now):
+            # Another request took the money between our look and now.
+            quote = quotes.quote_on(connection, quote_id)
+            if quote is None:
+                raise QuoteUnknown
+            check_money(quote, amount)
+            raise QuoteIssued
     if len(answers.record_signatures_on(connection, commit.outputs)) < len(commit.outputs):
         raise OutputSigned
     return None

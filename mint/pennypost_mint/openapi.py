@@ -16,7 +16,7 @@ JSON = "application/json"
 
 def documented(
     *,
-    answer: type[msgspec.Struct],
+    answer: Any,
     body: type[msgspec.Struct] | None = None,
     parameter: str | None = None,
 ) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def documented(
     return {"responses": responses, "openapi_extra": extra or None}
 
 
-def schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """JSON Schema of a struct with its definitions in place, since none of them refers to itself."""
+def schema(kind: Any) -> dict[str, Any]:
+    """JSON Schema of a struct or a list of them, with definitions in place, since none of them refers to itself."""
     whole = msgspec.json.schema(kind)
     definitions = cast("dict[str, Any]", whole.pop("$defs", {}))
     return cast("dict[str, Any]", _inline(whole, definitions))

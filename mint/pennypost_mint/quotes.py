@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, case, insert, select, update
+from sqlalchemy import Connection, and_, case, func, insert, select, update
 
 from pennypost_mint.runtime.sets import select_in
 from pennypost_mint.tables import mint_quotes
@@ -98,6 +98,17 @@ def quote_on(connection: Connection, quote_id: str) -> Quote | None:
 def quotes_on(connection: Connection, ids: Iterable[str]) -> list[Quote]:
     """Those of these quotes that exist, in no order."""
     return [Quote(*row) for row in select_in(connection, mint_quotes, Quote._fields, "id", ids)]
+
+
+def quote_of_on(connection: Connection, payment_hash: bytes) -> str | None:
+    """The id of the quote whose invoice has this payment hash (32 bytes)."""
+    return connection.execute(select(_c.id).where(_c.payment_hash == payment_hash)).scalar()
+
+
+def count_open_on(connection: Connection, now: int, most: int) -> int:
+    """Invoices that can still be paid and are not; counted up to `most`."""
+    waiting = select(_c.id).where(_c.state == State.UNPAID, _c.expiry > now).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(waiting)).scalar_one()
 
 
 def open_quotes_on(connection: Connection, after: tuple[int, str], limit: int) -> list[Quote]:

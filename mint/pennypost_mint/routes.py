@@ -1,11 +1,13 @@
 """The mint over HTTP: bytes from the request to `Mint`, its bytes into the response.
 
     GET  /v1/info /v1/keys /v1/keys/{id} /v1/keysets /v1/mint/quote/bolt11/{id}
-    POST /v1/mint/quote/bolt11 /v1/mint/bolt11 /v1/swap /v1/checkstate /v1/restore
+    POST /v1/mint/quote/bolt11 /v1/mint/quote/bolt11/check /v1/mint/bolt11 /v1/mint/bolt11/batch
+         /v1/swap /v1/checkstate /v1/restore
     ANY  /v1/melt/…                                                        404: stamps are not bought back
 
-The size of a body is checked before it is read, its shape by `protocol.nuts`, never by the framework: whatever
-is wrong is answered `{"detail", "code"}` (NUT-00, Errors), with the CORS header that browsers' wallets need.
+The size of a body is checked, and its source charged for it, before it is read, its shape by `protocol.nuts`, never
+by the framework: whatever is wrong is answered `{"detail", "code"}` (NUT-00, Errors), with the CORS header that
+browsers' wallets need.
 """
 
 from __future__ import annotations
@@ -22,15 +24,14 @@ from starlette.requests import ClientDisconnect
 from pennypost.protocol import nuts
 from pennypost.protocol.errors import BodyTooLarge, InvalidInput, MeltDisabled, NotFound, PennypostError, ServerError
 from pennypost_mint.openapi import documented
-from pennypost_mint.runtime.limits import MAX_BODY
+from pennypost_mint.runtime.limits import KIB, MAX_BODY, QUOTE_COST
 from pennypost_mint.runtime.logs import logger
-from pennypost_mint.service import MINT_PATH, SWAP_PATH, Mint
+from pennypost_mint.service import BATCH_PATH, MINT_PATH, SWAP_PATH, Mint
 
 ANYONE = {"access-control-allow-origin": "*"}
 """Browsers' wallets read answers and refusals from any origin; no answer depends on who asks."""
 
 EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-RETRY_AFTER = "5"
 
 Handler = Callable[[Request], Awaitable[bytes]]
 
@@ -45,7 +46,7 @@ class NutRoute(APIRoute):
 
 
 def mint_router(mint: Mint) -> APIRouter:
-    """All routes of the mint."""
+    """All routes of the mint but `/v1/ws`, which is `mint.websocket`."""
     router = APIRouter(route_class=NutRoute, tags=["mint"])
     requests = mint.metrics.mint_requests
 
@@ -61,9 +62,15 @@ def mint_router(mint: Mint) -> APIRouter:
             **documented(**schema),
         )
 
-    def posted(ask: Callable[[bytes], Awaitable[bytes]]) -> Handler:
+    def posted(kind: str, ask: Callable[[bytes], Awaitable[bytes]], cost: float = 1.0) -> Handler:
         async def handler(request: Request) -> bytes:
-            return await ask(await read_body(request))
+            announced = body_length(request)
+            mint.limit.charge(request.scope, kind, cost + announced // KIB)
+            body = await read_body(request)
+            if not announced and len(body) >= KIB:
+                # It came in chunks and did not say how many.
+                mint.limit.charge(request.scope, kind, len(body) // KIB)
+            return await ask(body)
 
         return handler
 
@@ -80,6 +87,7 @@ def mint_router(mint: Mint) -> APIRouter:
         return mint.keysets()
 
     async def read_quote(request: Request) -> bytes:
+        mint.limit.charge(request.scope, "check-quote", 1)
         return await mint.check_quote(request.path_params["quote_id"])
 
     # The framework tries its routes in this order: the busiest come first.
@@ -87,7 +95,7 @@ def mint_router(mint: Mint) -> APIRouter:
         "POST",
         SWAP_PATH,
         "swap",
-        posted(mint.swap),
+        posted("swap", mint.swap),
         "Exchange proofs (NUT-03)",
         body=nuts.SwapRequest,
         answer=nuts.SignaturesAnswer,
@@ -96,10 +104,28 @@ def mint_router(mint: Mint) -> APIRouter:
         "POST",
         MINT_PATH,
         "mint",
-        posted(mint.mint),
+        posted("mint", mint.mint),
         "Signatures for a paid quote (NUT-04, NUT-20)",
         body=nuts.MintRequest,
         answer=nuts.SignaturesAnswer,
+    )
+    add(
+        "POST",
+        BATCH_PATH,
+        "mint-batch",
+        posted("mint", mint.mint_batch),
+        "Signatures for several paid quotes (NUT-29)",
+        body=nuts.BatchMintRequest,
+        answer=nuts.SignaturesAnswer,
+    )
+    add(
+        "POST",
+        "/v1/mint/quote/bolt11/check",
+        "check-quotes",
+        posted("check-quotes", mint.check_quotes),
+        "Which of several quotes are paid (NUT-29)",
+        body=nuts.BatchCheckRequest,
+        answer=list[nuts.QuoteAnswer],
     )
     add(
         "GET",
@@ -114,7 +140,7 @@ def mint_router(mint: Mint) -> APIRouter:
         "POST",
         "/v1/mint/quote/bolt11",
         "quote",
-        posted(mint.request_quote),
+        posted("quote", mint.request_quote, QUOTE_COST),
         "Ask for an invoice (NUT-04, NUT-23)",
         body=nuts.QuoteRequest,
         answer=nuts.QuoteAnswer,
@@ -123,7 +149,7 @@ def mint_router(mint: Mint) -> APIRouter:
         "POST",
         "/v1/checkstate",
         "check-state",
-        posted(mint.check_state),
+        posted("check-state", mint.check_state),
         "Which proofs are spent (NUT-07)",
         body=nuts.CheckStateRequest,
         answer=nuts.CheckStateAnswer,
@@ -144,7 +170,7 @@ def mint_router(mint: Mint) -> APIRouter:
         "POST",
         "/v1/restore",
         "restore",
-        posted(mint.restore),
+        posted("restore", mint.restore),
         "Signatures made before (NUT-09)",
         body=nuts.RestoreRequest,
         answer=nuts.RestoreAnswer,
@@ -155,13 +181,18 @@ def mint_router(mint: Mint) -> APIRouter:
     return router
 
 
-async def read_body(request: Request) -> bytes:
-    """The body, at most MAX_BODY bytes; refused by its announced length before any of it is read."""
+def body_length(request: Request) -> int:
+    """What is announced, 0 when nothing is; refused before any of it is read. Raises InvalidInput, BodyTooLarge."""
     announced = request.headers.get("content-length", "0")
     if len(announced) > 19 or not (announced.isascii() and announced.isdigit()):
         raise InvalidInput
     if int(announced) > MAX_BODY:
         raise BodyTooLarge
+    return int(announced)
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, at most MAX_BODY bytes. Raises BodyTooLarge."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -176,8 +207,8 @@ def refusal(error: PennypostError) -> Response:
     """`{"detail", "code"}` (NUT-00, Errors)."""
     body = msgspec.json.encode({"detail": f"{error}. {error.remedy} [{error.code}]", "code": error.cashu})
     headers = dict(ANYONE)
-    if error.status == 503:
-        headers["retry-after"] = RETRY_AFTER
+    if error.status in (429, 503):
+        headers["retry-after"] = str(error.retry_after)
     if isinstance(error, BodyTooLarge):
         # The rest of the body is not read.
         headers["connection"] = "close"

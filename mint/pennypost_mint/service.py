@@ -13,13 +13,17 @@ import msgspec
 
 from pennypost.protocol import nuts
 from pennypost.protocol.errors import DatabaseUnavailable
-from pennypost_mint import answers, info, minting, state
+from pennypost_mint import answers, batch, info, minting, state
 from pennypost_mint.answers import SignedOutput, request_hash
+from pennypost_mint.invoices import OpenInvoices
 from pennypost_mint.lightning.lnd import LndNode
 from pennypost_mint.lightning.play import PlayNode
 from pennypost_mint.runtime.logs import logger
+from pennypost_mint.runtime.sources import RateLimit, Sources
 from pennypost_mint.swap import committer, swap
 from pennypost_mint.till import Till
+from pennypost_mint.watch import Watch
+from pennypost_mint.websocket import Listeners
 
 if TYPE_CHECKING:
     from pennypost_mint.keyring import Keyring
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
 SWAP_PATH = "/v1/swap"
 MINT_PATH = f"/v1/mint/{info.METHOD}"
+BATCH_PATH = f"{MINT_PATH}/batch"
 
 FORGET_EVERY = 600.0
 """Seconds between two deletions of answered requests whose time is over."""
@@ -52,7 +57,13 @@ class Mint:
     ) -> None:
         self.metrics = metrics
         self.lightning = lightning
-        self.till = Till(database, lightning, metrics)
+        self.watch = Watch(database)
+        self.till = Till(database, lightning, metrics, self.watch.changed)
+        sources = Sources(settings.proxies)
+        self.limit = RateLimit(settings.rate_limit, settings.rate_burst, sources)
+        self.websocket = Listeners(self.watch, self.limit, sources, metrics)
+        """The ASGI application of `/v1/ws`."""
+        self._invoices = OpenInvoices(database, settings.max_open_invoices)
         self._database = database
         self._settings = settings
         self._keyring = keyring
@@ -76,7 +87,7 @@ class Mint:
     async def start(self) -> None:
         """Starts listening for payments in the background."""
         self.till.start()
-        self._tasks = [asyncio.create_task(self._forget())]
+        self._tasks = [asyncio.create_task(self._forget()), asyncio.create_task(self.watch.run())]
 
     async def close(self) -> None:
         """Stops listening and leaves the node; the database stays the caller's."""
@@ -105,10 +116,12 @@ class Mint:
 
     async def request_quote(self, body: bytes) -> bytes:
         """POST /v1/mint/quote/bolt11 (NUT-04, NUT-23)."""
+        request = nuts.parse_quote(body)
+        await self._invoices.take()
         quote = await minting.request_quote(
             self._database,
             self.lightning,
-            nuts.parse_quote(body),
+            request,
             most=self._settings.max_mint,
             expiry_seconds=self._settings.invoice_expiry,
             now=_now(),
@@ -119,26 +132,40 @@ class Mint:
         """GET /v1/mint/quote/bolt11/{quote_id} (NUT-04)."""
         return nuts.encode(info.quote_answer(await minting.check_quote(self._database, self.till, quote_id)))
 
+    async def check_quotes(self, body: bytes) -> bytes:
+        """POST /v1/mint/quote/bolt11/check (NUT-29)."""
+        found = await batch.check_quotes(self._database, self.till, nuts.parse_batch_check(body))
+        return msgspec.json.encode([info.quote_answer(quote) for quote in found])
+
     async def mint(self, body: bytes) -> bytes:
         """POST /v1/mint/bolt11 (NUT-04, NUT-20)."""
+        request, claim = nuts.parse_mint(body), request_hash("POST", MINT_PATH, body)
         signed, fresh = await minting.mint(
-            self._database,
-            self._keyring,
-            self._workers,
-            self.till,
-            nuts.parse_mint(body),
-            request_hash("POST", MINT_PATH, body),
-            _now(),
+            self._database, self._keyring, self._workers, self.till, request, claim, _now()
         )
-        if fresh:
+        return self._issued(signed, [request.quote] if fresh else [])
+
+    async def mint_batch(self, body: bytes) -> bytes:
+        """POST /v1/mint/bolt11/batch (NUT-29)."""
+        request, claim = nuts.parse_batch_mint(body), request_hash("POST", BATCH_PATH, body)
+        signed, fresh = await batch.mint_batch(
+            self._database, self._keyring, self._workers, self.till, request, claim, _now()
+        )
+        return self._issued(signed, request.quotes if fresh else [])
+
+    def _issued(self, signed: list[SignedOutput], quotes: list[str]) -> bytes:
+        """The answer; `quotes` are those against which it was issued now."""
+        if quotes:
             self.metrics.mint_issued_sat.inc(sum(amount for _, amount, _ in signed))
+            self.watch.changed(quotes)
         return self._signatures(signed)
 
     async def swap(self, body: bytes) -> bytes:
         """POST /v1/swap (NUT-03)."""
         request = nuts.parse_swap(body)
         claim = request_hash("POST", SWAP_PATH, body)
-        signed = await swap(self._database, self._commits, self._keyring, self._workers, request, claim, _now())
+        signed, spent = await swap(self._database, self._commits, self._keyring, self._workers, request, claim, _now())
+        self.watch.changed(spent)
         return self._signatures(signed)
 
     async def check_state(self, body: bytes) -> bytes:

@@ -81,8 +81,10 @@ async def swap(
     request: SwapRequest,
     claim: bytes,
     now: int,
-) -> list[SignedOutput]:
-    """Signatures for the outputs, in order; `claim` is the request's hash, `now` Unix seconds.
+) -> tuple[list[SignedOutput], list[bytes]]:
+    """Signatures for the outputs, in order, and the Ys spent now, none when the request was answered before.
+
+    `claim` is the request's hash, `now` Unix seconds.
 
     Raises the MintError that NUT-03 names, WorkerFailed, Overloaded or DatabaseUnavailable; then nothing is spent.
     """
@@ -93,7 +95,7 @@ async def swap(
     except (KeysetInactive, KeysetExpired):
         # Answered before the keyset was rotated out: then the answer is still the same.
         if await database.read(answers.answered_on, claim):
-            return await database.read(answers.rebuild_on, bs)
+            return await database.read(answers.rebuild_on, bs), []
         raise
     check_balance(inputs, outputs)
     unlocking = check_witnesses(request.inputs, request.outputs, now)
@@ -108,7 +110,8 @@ async def swap(
         for output, keyset, signature in zip(request.outputs, outputs.keysets, made.signatures, strict=True)
     ]
     commit = Commit(claim, now + answers.TTL, spent, output_rows(bs, signed, day), bs)
-    return await commits.run(commit) or signed
+    before = await commits.run(commit)
+    return (before, []) if before else (signed, made.ys)
 
 
 async def calculate(

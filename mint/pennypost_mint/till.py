@@ -14,14 +14,14 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pennypost.protocol.errors import DatabaseUnavailable, LightningUnavailable, PennypostError
 from pennypost_mint.lightning import Lightning, Progress, Receipt
-from pennypost_mint.quotes import Quote, State, credit_on, lapse_on, open_quotes_on, quote_on
+from pennypost_mint.quotes import Quote, State, credit_on, lapse_on, open_quotes_on, quote_of_on, quote_on
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
@@ -57,7 +57,15 @@ _c = lightning_cursors.c
 class Till:
     """Moves payments from the node into the quotes."""
 
-    def __init__(self, database: Database, lightning: Lightning, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lightning: Lightning,
+        metrics: Metrics,
+        changed: Callable[[Iterable[str]], None] = lambda _quotes: None,
+    ) -> None:
+        """`changed` is told the ids of quotes whose payment was credited, after the commit."""
+        self._changed = changed
         self._database = database
         self._lightning = lightning
         self._metrics = metrics
@@ -159,7 +167,9 @@ class Till:
                 self._round_due.set()
 
     async def _credit(self, receipt: Receipt) -> int:
-        credited = await self._database.write(_credit, self._lightning.till, receipt, int(time.time()))
+        credited, quote_id = await self._database.write(_credit, self._lightning.till, receipt, int(time.time()))
+        if quote_id is not None:
+            self._changed([quote_id])
         self._metrics.mint_settled_sat.inc(credited)
         return credited
 
@@ -176,11 +186,12 @@ class Till:
             await asyncio.sleep(BACK_OFF[0])
 
 
-def _credit(connection: Connection, till: str, receipt: Receipt, now: int) -> int:
+def _credit(connection: Connection, till: str, receipt: Receipt, now: int) -> tuple[int, str | None]:
+    """What was credited (sat), and to which quote."""
     credited = credit_on(connection, receipt.payment_hash, receipt.received_msat, now)
     if receipt.position is not None:
         _move_on(connection, till, receipt.position)
-    return credited
+    return credited, quote_of_on(connection, receipt.payment_hash) if credited else None
 
 
 def _position(connection: Connection, till: str) -> int | None:

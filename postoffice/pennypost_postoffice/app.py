@@ -45,7 +45,7 @@ class Service:
         self.office: Office | None = None
         self._stack = AsyncExitStack()
         self._http: FastAPI | None = None
-        self._websocket: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
+        self._websockets: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         self._drain: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
@@ -74,17 +74,22 @@ class Service:
         stack.push_async_callback(workers.stop)
         await workers.start()
         self._http = _application(settings, metrics, database)
+        mint: Mint | None = None
         if settings.role != "postoffice":
             mint = await Mint.open(database, settings, keyring, workers, metrics)
             stack.push_async_callback(mint.close)
             await mint.start()
             self._http.include_router(mint_router(mint))
+            self._websockets["/v1/ws"] = mint.websocket
         if settings.role != "mint":
             office = self.office = await Office.open(database, settings, keyring, workers, metrics)
             stack.push_async_callback(office.close)
             await office.start()
+            if mint is not None:
+                office.on_spent = mint.watch.changed
             self._http.include_router(office_router(office))
-            self._websocket, self._drain = office.websocket, office.drain
+            self._websockets["/"] = office.websocket
+            self._drain = office.drain
 
     async def drain(self) -> None:
         """Takes no more events and waits, for a bounded time, until those in flight are answered."""
@@ -98,8 +103,8 @@ class Service:
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI 3 application."""
         if scope["type"] == "websocket":
-            if self._websocket is not None and scope["path"] == "/":
-                await self._websocket(scope, receive, send)
+            if (serve := self._websockets.get(scope["path"])) is not None:
+                await serve(scope, receive, send)
                 return
             await receive()
             await send({"type": "websocket.close", "code": CLOSE_NOT_HERE})
@@ -118,7 +123,11 @@ def crypto_processes(settings: Settings) -> int:
 def _application(settings: Settings, metrics: Metrics, database: Database) -> FastAPI:
     app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"], expose_headers=["X-Cashu"]
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["X-Cashu", "Retry-After"],
     )
 
     @app.exception_handler(PennypostError)
@@ -161,7 +170,7 @@ def error_response(error: PennypostError, status: int | None = None) -> Response
     import msgspec
 
     body = msgspec.json.encode({"detail": f"{error}. {error.remedy} [{error.code}]", "code": error.cashu})
-    headers = {"Retry-After": "5"} if error.status == 503 else None
+    headers = {"Retry-After": str(error.retry_after)} if error.status in (429, 503) else None
     return Response(body, status_code=status or error.status, media_type="application/json", headers=headers)
 
 

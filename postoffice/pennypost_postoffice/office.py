@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -72,6 +72,8 @@ class Office:
         self.room = asyncio.Event()
         """Set while the office takes more events."""
         self.room.set()
+        self.on_spent: Callable[[Iterable[bytes]], None] | None = None
+        """Told the Ys of stamps taken, after the commit; the mint tells those who watch them (NUT-17)."""
         self._connections: set[Connection] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = asyncio.Event()
@@ -191,6 +193,8 @@ class Office:
             if plan.spends and plan.post.stamp is not None:
                 sat += plan.post.stamp.sat
         self.metrics.office_stamps_sat.inc(sat)
+        if self.on_spent is not None:
+            self.on_spent(y for plan in stored if plan.spends for y in plan.post.ys)
         if news:
             self.feed.grew()
 

@@ -21,7 +21,9 @@ ROUTES = {
     ("get", "/v1/keysets"),
     ("post", "/v1/mint/quote/bolt11"),
     ("get", "/v1/mint/quote/bolt11/{quote_id}"),
+    ("post", "/v1/mint/quote/bolt11/check"),
     ("post", "/v1/mint/bolt11"),
+    ("post", "/v1/mint/bolt11/batch"),
     ("post", "/v1/swap"),
     ("post", "/v1/checkstate"),
     ("post", "/v1/restore"),
@@ -51,8 +53,11 @@ async def test_info(tmp_path: Path) -> None:
         *("7", "9", "10", "11", "12", "14", "20")
     ]
     assert nuts["19"]["ttl"] >= 3_600
-    assert {each["path"] for each in nuts["19"]["cached_endpoints"]} == {"/v1/swap", "/v1/mint/bolt11"}
-    assert not {"17", "29"} & set(nuts)
+    cached = {each["path"] for each in nuts["19"]["cached_endpoints"]}
+    assert cached == {"/v1/swap", "/v1/mint/bolt11", "/v1/mint/bolt11/batch"}
+    commands = ["bolt11_mint_quote", "proof_state"]
+    assert nuts["17"] == {"supported": [{"method": "bolt11", "unit": "sat", "commands": commands}]}
+    assert nuts["29"] == {"max_batch_size": 100, "methods": ["bolt11"]}
 
 
 @pytest.fixture
