@@ -80,7 +80,18 @@ lightning_cursors = Table(
     Column("backend", String(32), primary_key=True),
     Column("position", BigInteger, nullable=False),
 )
-"""Where the stream of settled invoices was read up to (LND settle_index)."""
+"""Where the stream of settled invoices was read up to (LND settle_index, Core Lightning pay_index)."""
+
+lightning_invoices = Table(
+    "lightning_invoices",
+    metadata,
+    Column("payment_hash", LargeBinary(32), primary_key=True),
+    Column("backend", String(32), nullable=False),
+    Column("reference", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("expiry", BigInteger, nullable=False),
+)
+"""What a service that is reached through Nutshell's backends calls an invoice; amounts in sat, times in Unix seconds."""
 
 play_invoices = Table(
     "play_invoices",
