@@ -39,6 +39,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("backend"),
     )
     op.create_table(
+        "lightning_invoices",
+        sa.Column("payment_hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("backend", sa.String(32), nullable=False),
+        sa.Column("reference", sa.String(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("expiry", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("payment_hash"),
+    )
+    op.create_table(
         "mint_quotes",
         sa.Column("id", sa.String(32), nullable=False),
         sa.Column("unit", sa.String(16), nullable=False),
@@ -178,6 +187,7 @@ def downgrade() -> None:
     op.drop_table("outputs")
     op.drop_table("play_invoices")
     op.drop_table("mint_quotes")
+    op.drop_table("lightning_invoices")
     op.drop_table("lightning_cursors")
     op.drop_table("keysets")
     op.drop_table("answers")
