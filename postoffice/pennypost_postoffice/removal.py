@@ -2,7 +2,7 @@
 
     events ─ body ─▶ its tag keys, its address ─▶ tags, addresses, feed, events
 
-Nothing but the event says which rows it has elsewhere, so no table needs an index for this but the feed.
+The event itself says which rows it has elsewhere, so no table needs an index for this.
 """
 
 from __future__ import annotations
@@ -34,4 +34,4 @@ def remove_on(connection: Connection, targets: Iterable[Target]) -> None:
     delete_in(connection, events, "id", ids)
     delete_rows(connection, addresses, ("address", "event_id"), address_rows)
     delete_rows(connection, tags, ("key", "created_at", "event_id"), sorted(tag_rows))
-    delete_in(connection, feed, "event_id", ids)
+    delete_rows(connection, feed, ("keep_until", "event_id"), [(target.keep_until, target.id) for target in found])

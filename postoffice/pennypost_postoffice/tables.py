@@ -78,15 +78,17 @@ feed = Table(
     Column("event_id", LargeBinary(32), nullable=False),
     Column("record", LargeBinary(40), nullable=True),
     Column("keep_until", BigInteger, nullable=False),
-    Index("feed_event", "event_id"),
+    Index("feed_keep_until", "keep_until"),
     Index(
         "feed_shown",
         "seq",
         sqlite_where=text("record IS NOT NULL"),
         postgresql_where=text("record IS NOT NULL"),
     ),
+    sqlite_with_rowid=False,
 )
-"""One number for every stored event, in the order of commits; `record` only where the header feed shows it."""
+"""One number for every stored event, in the order of commits; `record` only where the header feed shows it. An event's
+row is found by its keep_until, which few share: an index by id would cost every letter more than all its other rows."""
 
 feed_head = Table(
     "feed_head",

@@ -140,8 +140,9 @@ def upgrade() -> None:
         sa.Column("record", sa.LargeBinary(40), nullable=True),
         sa.Column("keep_until", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("feed_event", "feed", ["event_id"])
+    op.create_index("feed_keep_until", "feed", ["keep_until"])
     op.create_index(
         "feed_shown",
         "feed",
