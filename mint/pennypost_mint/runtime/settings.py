@@ -13,13 +13,13 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pennypost.protocol.errors import ConfigurationError
 
 PREFIX = "PENNYPOST_"
-CLIENT_NAMES = frozenset({"HOME", "MINT", "OFFICE", "SETTINGS", "CASHU_PYTHON"})
+CLIENT_NAMES = frozenset({"HOME", "MINT", "OFFICE", "SETTINGS"})
 """Names with our prefix that are not server settings."""
 
 
@@ -44,7 +44,11 @@ class Settings(BaseSettings):
     name: str = Field("pennypost", max_length=64, description="Name shown to wallets and clients.")
     contact: str = Field("", max_length=256, description="How to reach the operator, shown to everyone.")
     mint_seed_file: Path | None = Field(None, description="The mint's seed; empty: `mint.seed` in the data folder.")
-    lightning: Literal["play", "lnd"] = Field("play", description="Where stamps are paid: play money, or an LND node.")
+    lightning: Literal["play", "lnd", "cln", "nwc", "lnbits", "blink", "strike", "lndrpc"] = Field(
+        "play",
+        description="Where stamps are paid: `play` money; an `lnd` or `cln` (Core Lightning) node; any wallet by `nwc` "
+        "(Nostr Wallet Connect); or, through the cashu package, `lnbits`, `blink`, `strike` or LND's gRPC (`lndrpc`).",
+    )
     play_settle_after: str = Field(
         "1", description="Seconds until a play-money invoice settles by itself; `never` waits for `pennypost play pay`."
     )
@@ -52,6 +56,28 @@ class Settings(BaseSettings):
     lnd_url: str = Field("", description="LND's REST address, `https://host:8080`.")
     lnd_macaroon_file: Path | None = Field(None, description="LND macaroon with the right to make and read invoices.")
     lnd_cert_file: Path | None = Field(None, description="LND's TLS certificate; it alone is trusted.")
+    lnd_rpc_address: str = Field(
+        "", pattern=r"^$|^[^\s/@]+:[0-9]{1,5}$", description="LND's gRPC address, `host:10009`, for `lndrpc`."
+    )
+    cln_url: str = Field("", description="Core Lightning's REST address (clnrest), `https://host:3010`.")
+    cln_rune: SecretStr = Field(
+        SecretStr(""), description="Rune that allows `invoice`, `listinvoices` and `waitanyinvoice`; a secret."
+    )
+    cln_cert_file: Path | None = Field(
+        None, description="Core Lightning's `ca.pem` or `server.pem`; it alone is trusted."
+    )
+    nwc_uri: SecretStr = Field(
+        SecretStr(""), description="Connection string of a wallet, `nostr+walletconnect://…`; a secret."
+    )
+    lnbits_url: str = Field("", description="LNbits' address, `https://host`.")
+    lnbits_key: SecretStr = Field(SecretStr(""), description="Invoice/read key of an LNbits wallet; a secret.")
+    blink_key: SecretStr = Field(SecretStr(""), description="API key of a Blink account (read and receive); a secret.")
+    strike_key: SecretStr = Field(SecretStr(""), description="API key of a Strike account (invoices); a secret.")
+    cashu_python: Path | None = Field(
+        None,
+        description="Python of an environment with the cashu package (`make cashu`), "
+        "for `lnbits`, `blink`, `strike` and `lndrpc`.",
+    )
     invoice_expiry: int = Field(3600, ge=60, le=604_800, description="Seconds an invoice can be paid.")
     max_mint: int = Field(100_000, ge=1, le=10_000_000, description="Most stamps in one purchase.")
     max_open_invoices: int = Field(
@@ -88,7 +114,7 @@ class Settings(BaseSettings):
             raise ValueError("seconds, or never")
         return value
 
-    @field_validator("public_url", "lnd_url")
+    @field_validator("public_url", "lnd_url", "cln_url", "lnbits_url")
     @classmethod
     def _web_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
