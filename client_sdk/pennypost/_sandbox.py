@@ -25,7 +25,11 @@ class Office(Protocol):
     """What the server part hands over: an application and its life."""
 
     url: str
-    asgi: App
+
+    @property
+    def asgi(self) -> App:
+        """The ASGI 3 application; asked for between start and stop."""
+        ...
 
     def start(self) -> Awaitable[object]:
         """Open databases, start tasks."""

@@ -189,6 +189,7 @@ class Stamps:
 
         Asking about stamps together shows the mint that they are one person's; so they are swapped afterwards.
         """
+        await self.mint.keysets(refresh=True)
         before = await self.balance()
         async with self._exchange.turn:
             problems = await self._exchange.recover()

@@ -33,7 +33,8 @@ class DeadlyProxy:
     def plan(self, step: int, when: When) -> None:
         """Kill at this step of the next program."""
         with self._lock:
-            self._steps, self._plan, self._victim = 0, (step, when), None
+            self._steps, self._victim = 0, None
+            self._plan = (step, when)
 
     def victim(self, pid: int) -> None:
         """Whom to kill."""

@@ -1,0 +1,307 @@
+"""The command line against a real server process: results, talk, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pennypost.cli import exit_codes, main, plugins
+from pennypost.cli.doctor import _modes
+from pennypost.cli.talk import plain, stamps, when
+from pennypost.home import Home
+from pennypost.protocol import errors
+from pennypost.protocol.errors import TABLE
+from pennypost.protocol.token import parse_token
+from tests.support.server import Server, clean_environment
+
+SOMEBODY = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+NPUB = re.compile(r"npub1[02-9ac-hj-np-z]{58}")
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    talk: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server process."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """`run("keys", "new")` is `pennypost keys new` in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "OFFICE", "MINT"):
+        monkeypatch.delenv(f"PENNYPOST_{name}", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: str, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", ["pennypost", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, talk = capsys.readouterr()
+        assert "Traceback" not in talk
+        return Done(code, out, talk)
+
+    return run
+
+
+def test_what_a_newcomer_does(run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENNYPOST_OFFICE", url)
+    made = run("keys", "new", "--home", "bob")
+    bob = made.out.strip()
+    assert made.code == 0 and NPUB.fullmatch(bob)
+    bought = run("wallet", "buy", "10", "--home", "alice")
+    assert bought.code == 0 and bought.out.startswith("lnbcrt100n1")
+    sent = run("send", bob, "hello Bob", "--home", "alice")
+    assert (sent.code, sent.out) == (0, "")
+    # Alice had no keys: they were made, and it was said so.
+    alice = NPUB.findall(sent.talk)[0]
+    inbox = run("inbox", "--home", "bob")
+    assert inbox.out.splitlines()[0].startswith(f"From {alice} on ")
+    assert inbox.out.splitlines()[1] == "    hello Bob"
+    assert run("inbox", "--home", "bob").out == ""
+    assert run("wallet", "balance", "--home", "alice").out == "9\n"
+    for home in ("alice", "bob"):
+        assert stat.S_IMODE((tmp_path / home).stat().st_mode) == 0o700
+        for file in (tmp_path / home).iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_json(run: Run, url: str) -> None:
+    def json_of(*arguments: str, home: str, stdin: str = "") -> list[dict[str, Any]]:
+        done = run(*arguments, "--json", "--home", home, "--office", url, stdin=stdin)
+        assert done.code == 0, done.talk
+        return done.lines
+
+    (bob,) = json_of("keys", "new", home="bob")
+    assert set(bob) == {"npub", "pubkey"} and len(bob["pubkey"]) == 64
+    assert json_of("keys", "show", home="bob") == [bob]
+    (shown,) = json_of("keys", "show", "--secret", home="bob")
+    assert shown["nsec"].startswith("nsec1")
+    assert json_of("keys", "import", home="copy", stdin=shown["nsec"]) == [bob]
+    invoice, bought = json_of("wallet", "buy", "10", home="alice")
+    assert (invoice["state"], invoice["amount"]) == ("unpaid", 10) and invoice["request"].startswith("lnbcrt100n1")
+    assert bought == {"state": "issued", "amount": 10, "balance": 10}
+    (token,) = json_of("wallet", "send", "4", home="alice")
+    assert set(token) == {"token", "amount"} and token["amount"] == 4 and parse_token(token["token"]).amount == 4
+    assert json_of("wallet", "receive", token["token"], home="bob") == [{"received": 4, "balance": 4}]
+    assert json_of("wallet", "balance", home="alice") == [
+        {"balance": 6, "reserved": 0, "in_tokens": 4, "in_flight": 0, "unit": "sat"}
+    ]
+    (check,) = json_of("wallet", "check", home="alice")
+    assert check == {
+        "stamps": 6, "balance": 6, "recovered": 0, "lost": 0, "reserved": 0, "tokens": [], "problems": []
+    }  # fmt: skip
+    (receipt,) = json_of("send", bob["npub"], "--keep", "1d", home="alice", stdin="from\nstdin\n")
+    assert (receipt["accepted"], receipt["code"], receipt["stamps"], receipt["balance"]) == (True, "accepted", 1, 5)
+    (mail,) = json_of("inbox", home="bob")
+    assert (mail["text"], mail["id"], mail["office"]) == ("from\nstdin", receipt["event_id"], url)
+    assert mail["kept_until"] == receipt["kept_until"] == mail["sent_at"] + 86_400
+    assert json_of("wallet", "restore", home="alice") == [{"restored": 0, "balance": 5}]
+    points = json_of("doctor", url, home="alice")
+    assert [(point["point"], point["good"]) for point in points] == [
+        (name, True) for name in ("post office", "header feed", "connection", "mint", "clock")
+    ]
+
+
+def test_a_lost_database_is_restored_from_a_copy_of_the_seed(run: Run, url: str, tmp_path: Path) -> None:
+    run("wallet", "buy", "5", "--home", "alice", "--office", url)
+    done = run(
+        "wallet", "restore", "--seed-file", str(tmp_path / "alice" / "wallet.seed"),
+        "--home", "found", "--office", url, "--json",
+    )  # fmt: skip
+    assert done.lines == [{"restored": 5, "balance": 5}]
+
+
+def test_options_before_the_command(run: Run, url: str) -> None:
+    assert run("--home", "bob", "--json", "keys", "new").lines
+    assert run("--home", "bob", "--office", url, "wallet", "balance").out == "0\n"
+    assert run("--home", "carol", "keys", "show", "--home", "bob").out == run("keys", "show", "--home", "bob").out
+
+
+ERRORS: tuple[tuple[tuple[str, ...], int], ...] = (
+    (("nonsense",), 2),
+    (("wallet", "buy", "ten"), 2),
+    (("wallet", "buy", "0"), 2),
+    (("send",), 2),
+    (("send", "npub1nobody", "x"), 3),
+    (("wallet", "receive", "cashuBgarbage"), 3 + 1),
+    (("wallet", "restore", "--seed-file", "/nonexistent"), 3),
+    (("wallet", "balance", "--office", "ftp://x"), 3),
+    (("keys", "import", "nsec1"), 3),
+    (("send", SOMEBODY, "x"), 4),
+    (("wallet", "send", "1"), 4),
+    (("keys", "new"), 11),
+)
+
+
+@pytest.mark.parametrize(("arguments", "code"), ERRORS)
+def test_errors(run: Run, url: str, arguments: tuple[str, ...], code: int) -> None:
+    run("keys", "new", "--home", "bob")
+    options = ("--home", "bob") if arguments[0] != "nonsense" else ()
+    office = ("--office", url) if "--office" not in arguments and options and arguments[0] != "keys" else ()
+    done = run(*arguments, *options, *office)
+    assert done.code == code, done.talk
+    assert done.talk.strip() and done.out == ""
+
+
+def test_nobody_there(run: Run) -> None:
+    for arguments in (("inbox",), ("wallet", "buy", "1"), ("send", SOMEBODY, "x"), ("wallet", "check")):
+        done = run(*arguments, "--home", "bob", "--office", "http://127.0.0.1:1")
+        assert done.code == 7 and "http://127.0.0.1:1" in done.talk, arguments
+    points = run("doctor", "http://127.0.0.1:1", "--home", "bob", "--json")
+    assert points.code == 7
+    assert [point["good"] for point in points.lines] == [False] * 5
+
+
+def test_an_unpaid_invoice(run: Run, tmp_path: Path) -> None:
+    with Server(tmp_path / "server", settings={"PLAY_SETTLE_AFTER": "never"}) as server:
+        options = ("--home", "alice", "--office", server.url, "--timeout", "0")
+        first, second = (run("wallet", "buy", "5", *options) for _ in range(2))
+        assert first.code == second.code == 8
+        assert first.out == second.out
+
+
+def test_open_modes_are_mended_and_the_doctor_sees_them(run: Run, url: str, tmp_path: Path) -> None:
+    run("keys", "new", "--home", "bob")
+    identity = tmp_path / "bob" / "identity"
+    identity.chmod(0o644)
+    assert _modes(Home(tmp_path / "bob"))
+    # Opening the state of the home mends the modes of its files.
+    assert run("doctor", url, "--home", "bob").code == 0
+    assert stat.S_IMODE(identity.stat().st_mode) == 0o600
+
+
+def test_interrupted(url: str, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from pennypost.cli import main; main()", "inbox", "--watch", "--home", "bob",
+         "--office", url],
+        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "bob" / "pennypost.db").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=20)
+    assert process.returncode == exit_codes.INTERRUPTED, talk
+    assert "Traceback" not in talk
+
+
+def test_help_of_every_command(run: Run) -> None:
+    listed = run("--help")
+    assert listed.code == 0
+    groups: dict[str, tuple[str, ...]] = {
+        "keys": ("new", "show", "import"),
+        "wallet": ("buy", "balance", "send", "receive", "check", "restore"),
+    }
+    commands = [(name,) for name in ("send", "inbox", "doctor")]
+    commands += [(group, verb) for group, verbs in groups.items() for verb in verbs]
+    for command in commands:
+        text = run(*command, "--help").out
+        assert "Examples:" in text and "--json" in text and "--home" in text, command
+        examples = [line for line in text.splitlines() if line.startswith("    pennypost ") or " | pennypost" in line]
+        assert len(examples) >= 2, command
+        if command != ("doctor",):
+            assert all(" ".join(command) in line for line in examples), command
+
+
+def test_server_commands_are_found(run: Run) -> None:
+    assert "migrates" in run("up", "--help").out
+    assert "upgrade" in run("db", "--help").out
+    assert run("settings", "--json").code == 0
+
+
+def entry(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, plugins.GROUP)
+
+
+def test_server_commands_that_are_not_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(**_: str) -> list[EntryPoint]:
+        return [entry("up", "no_such_package.commands:up"), entry("other", "tests.sdk.test_cli:other")]
+
+    monkeypatch.setattr(plugins, "entry_points", found)
+    for words in (("up", "--port", "1"), ("db", "upgrade"), ("play", "pay", "x"), ("mint", "info"), ("office", "x")):
+        done = run(*words)
+        assert done.code == 10 and "pennypost[server]" in done.talk, words
+    assert run("other", "7").out == "7\n"
+    assert run("--help").code == 0
+
+
+def other(number: int) -> None:
+    """Another distribution's command."""
+    print(number)
+
+
+def test_a_fault_of_a_plugin_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        plugins.command(entry("up", "pennypost_postoffice.no_such_module:up"))
+
+
+def test_every_error_has_an_exit_code_of_the_table() -> None:
+    codes = {code for code, _ in exit_codes.TABLE}
+    assert len(codes) == len(exit_codes.TABLE)
+    for error in TABLE:
+        assert exit_codes.exit_code(error()) in codes
+    assert exit_codes.exit_code(errors.StampSpent()) == 4
+    assert exit_codes.exit_code(errors.QuoteUnpaid()) == 6
+    assert exit_codes.exit_code(errors.PennypostError()) == 1
+
+
+PLAIN = (
+    ("hello\n\tBob ünï ✉ 日本", "hello\n\tBob ünï ✉ 日本"),
+    ("\x1b[2J", "�[2J"),
+    ("a\rb\x07\x9b", "a�b��"),
+    ("\u202eabc\u2066", "�abc�"),
+    ("\ud800", "�"),
+)
+
+
+@pytest.mark.parametrize(("text", "shown"), PLAIN)
+def test_strangers_do_not_drive_the_terminal(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+def test_times_and_numbers() -> None:
+    assert when(10**15) == str(10**15)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", when(1_800_000_000))
+    assert (stamps(1), stamps(2)) == ("1 stamp", "2 stamps")
+
+
+def test_output_into_a_closed_pipe(url: str, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [sys.executable, "-c", "from pennypost.cli import main; main()", "keys", "new", "--home", "bob"],
+        cwd=tmp_path, env=clean_environment(), stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert process.returncode == 1 and "Traceback" not in process.stderr
