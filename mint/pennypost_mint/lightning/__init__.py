@@ -5,8 +5,9 @@
     settled        ─▶ Receipt, …     the stream of invoices that were paid, from where it stopped
     check          ─▶                the node answers
 
-Adapters: `play` (play money, the default) and `lnd` (REST). An adapter never retries and never waits without
-a limit: `tills` does the retrying, from the position it stored, and reconciles by `look_up`.
+Adapters: `play` (play money, the default), `lnd` and `cln` (REST), `nwc` (any wallet), `nutshell` (the services that
+the cashu package knows); `backends` chooses. An adapter never retries and never waits without a limit: `till` does the
+retrying, from the position it stored, and reconciles by `look_up`.
 """
 
 from __future__ import annotations
