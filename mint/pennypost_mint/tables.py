@@ -91,7 +91,7 @@ lightning_invoices = Table(
     Column("amount", BigInteger, nullable=False),
     Column("expiry", BigInteger, nullable=False),
 )
-"""What a service that is reached through Nutshell's backends calls an invoice; amounts in sat, times in Unix seconds."""
+"""What a service reached through Nutshell's backends calls an invoice; amounts in sat, times in Unix seconds."""
 
 play_invoices = Table(
     "play_invoices",
