@@ -29,7 +29,7 @@ from pennypost.protocol.nip47 import Progress as Stage
 from pennypost_mint.lightning import Invoice, Progress, Receipt
 from pennypost_mint.lightning.rest import MSAT, check_invoice, fit_memo
 from pennypost_mint.lightning.wallet_line import WalletLine
-from pennypost_mint.lightning.watch import Watch
+from pennypost_mint.lightning.lookout import Lookout
 
 REFUSALS = frozenset({"UNAUTHORIZED", "RESTRICTED", "NOT_IMPLEMENTED"})
 """With these a wallet says that it will not work for this connection; with any other, that it is there."""
@@ -46,7 +46,7 @@ class NwcNode:
     def __init__(self, link: WalletLink) -> None:
         self.till = "nwc:" + sha256(link.wallet + sha256(link.secret).digest()).hexdigest()[:24]
         self._line = WalletLine(link)
-        self._watch = Watch(self.look_up)
+        self._lookout = Lookout(self.look_up)
 
     @classmethod
     def open(cls, uri: str) -> NwcNode:
@@ -68,7 +68,7 @@ class NwcNode:
         invoice = check_invoice(request, amount)
         if made.payment_hash is not None and bytes.fromhex(made.payment_hash) != invoice.payment_hash:
             raise LightningUnavailable
-        self._watch.add(invoice.payment_hash)
+        self._lookout.add(invoice.payment_hash)
         return Invoice(request, invoice.payment_hash, invoice.expires_at)
 
     async def look_up(self, payment_hash: bytes) -> Receipt:
@@ -85,7 +85,7 @@ class NwcNode:
     async def settled(self, after: int | None) -> AsyncIterator[Receipt]:
         info = await self._line.info()
         if info is not None and PAYMENT_RECEIVED not in info.notifications:
-            async for receipt in self._watch.settled():
+            async for receipt in self._lookout.settled():
                 yield receipt
         async for payment in self._line.payments():
             if payment.payment_hash is None or payment.type == "outgoing":
