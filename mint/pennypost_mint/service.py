@@ -16,8 +16,7 @@ from pennypost.protocol.errors import DatabaseUnavailable
 from pennypost_mint import answers, batch, info, minting, state
 from pennypost_mint.answers import SignedOutput, request_hash
 from pennypost_mint.invoices import OpenInvoices
-from pennypost_mint.lightning.lnd import LndNode
-from pennypost_mint.lightning.play import PlayNode
+from pennypost_mint.lightning.backends import open_lightning
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.sources import RateLimit, Sources
 from pennypost_mint.swap import committer, swap
