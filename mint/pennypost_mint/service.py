@@ -188,12 +188,5 @@ class Mint:
             await asyncio.sleep(0.1 if more else FORGET_EVERY)
 
 
-def open_lightning(settings: Settings, database: Database) -> Lightning:
-    """The node that the settings name. Raises ConfigurationError."""
-    if settings.lightning == "lnd":
-        return LndNode.open(settings.lnd_url, settings.lnd_macaroon_file, settings.lnd_cert_file)
-    return PlayNode(database, settings.settle_after)
-
-
 def _now() -> int:
     return int(time.time())

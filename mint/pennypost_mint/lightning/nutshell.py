@@ -22,8 +22,8 @@ from sqlalchemy import Connection, insert, select
 from pennypost.protocol.errors import ConfigurationError, LightningUnavailable
 from pennypost_mint.lightning import Invoice, Progress, Receipt
 from pennypost_mint.lightning.child import Child
-from pennypost_mint.lightning.rest import MSAT, check_invoice, fit_memo
 from pennypost_mint.lightning.lookout import Lookout
+from pennypost_mint.lightning.rest import MSAT, check_invoice, fit_memo
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.tables import lightning_invoices
 

@@ -27,9 +27,9 @@ from pennypost.protocol.nip47 import (
 )
 from pennypost.protocol.nip47 import Progress as Stage
 from pennypost_mint.lightning import Invoice, Progress, Receipt
+from pennypost_mint.lightning.lookout import Lookout
 from pennypost_mint.lightning.rest import MSAT, check_invoice, fit_memo
 from pennypost_mint.lightning.wallet_line import WalletLine
-from pennypost_mint.lightning.lookout import Lookout
 
 REFUSALS = frozenset({"UNAUTHORIZED", "RESTRICTED", "NOT_IMPLEMENTED"})
 """With these a wallet says that it will not work for this connection; with any other, that it is there."""
