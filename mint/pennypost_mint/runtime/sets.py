@@ -17,6 +17,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 Row = tuple[Any, ...]
 Columns = tuple[str, ...]
 
+ROWS = 64
+"""Most rows of one INSERT on SQLite; a power of two, as the sizes below it, so that few statements are compiled."""
+
 CHUNK = 256
 """Most values of one IN list on SQLite; lists are padded to a power of two so that few statements are compiled."""
 
@@ -31,13 +34,15 @@ def insert_ignore(
     if not rows:
         return set()
     if connection.dialect.name == "sqlite":
-        statement = _sqlite_insert(table, columns, returning)
         cursor: Any = connection.connection.cursor()
         inserted: set[Any] = set()
-        for row in rows:
-            found = cursor.execute(statement, row).fetchone()
-            if found is not None:
-                inserted.add(found[0])
+        start = 0
+        while start < len(rows):
+            # several rows a statement: the interpreter's lock is let go and taken again for each
+            size = min(ROWS, 1 << ((len(rows) - start).bit_length() - 1))
+            values = [value for row in rows[start : start + size] for value in row]
+            inserted.update(row[0] for row in cursor.execute(_sqlite_inserts(table, columns, returning, size), values))
+            start += size
         return inserted
     result = connection.execute(_postgresql_insert(table, columns, returning), _arrays(columns, rows))
     return {row[0] for row in result}
@@ -49,7 +54,7 @@ def insert_rows(connection: Connection, table: Table, columns: Columns, rows: Se
         return
     if connection.dialect.name == "sqlite":
         # through SQLAlchemy, so that a violated key is its IntegrityError and not the driver's
-        connection.exec_driver_sql(_sqlite_insert(table, columns, None), list(rows))
+        connection.exec_driver_sql(_sqlite_insert(table, columns), list(rows))
         return
     connection.execute(_postgresql_insert(table, columns, None), _arrays(columns, rows))
 
@@ -102,11 +107,23 @@ def _array(column: Column[Any], name: str) -> Any:
 
 
 @lru_cache(maxsize=128)
-def _sqlite_insert(table: Table, columns: Columns, returning: str | None) -> str:
-    statement: Any = sqlite.insert(table)
-    if returning is not None:
-        statement = statement.on_conflict_do_nothing().returning(table.c[returning])
-    return str(statement.compile(dialect=sqlite.dialect(), column_keys=list(columns)))
+def _sqlite_insert(table: Table, columns: Columns) -> str:
+    return _in_order(sqlite.insert(table).values({name: bindparam(name) for name in columns}), columns)
+
+
+@lru_cache(maxsize=128)
+def _sqlite_inserts(table: Table, columns: Columns, returning: str, size: int) -> str:
+    rows = [{name: bindparam(f"{name}{number}") for name in columns} for number in range(size)]
+    statement = sqlite.insert(table).values(rows).on_conflict_do_nothing().returning(table.c[returning])
+    return _in_order(statement, tuple(f"{name}{number}" for number in range(size) for name in columns))
+
+
+def _in_order(statement: Any, names: Columns) -> str:
+    """The statement's text, for values in the order of `names`: the order of the table's columns, in each row."""
+    compiled = statement.compile(dialect=sqlite.dialect())
+    if tuple(compiled.positiontup or ()) != names:
+        raise ValueError(f"columns not in the order of the table: {names}")
+    return str(compiled)
 
 
 @lru_cache(maxsize=128)
