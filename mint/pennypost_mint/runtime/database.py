@@ -48,8 +48,8 @@ PAGE_CACHE_KIB = 65_536
 """SQLite's default of 2 MB makes random keys read from disk at 200,000 rows (docs/reference/performance.md)."""
 
 CHECKPOINT_PAGES = 16_384
-"""Pages of the write-ahead log after which it is copied into the file (64 MiB). At SQLite's default of 1,000 nearly every
-commit under load copies: keys are random, so each writes hundreds of pages, the same ones again and again."""
+"""Pages of the write-ahead log after which it is copied into the file (64 MiB). At SQLite's default of 1,000 nearly
+every commit under load copies: keys are random, so each writes hundreds of pages, the same ones again and again."""
 
 RETRIABLE = frozenset({"40001", "40P01"})
 
