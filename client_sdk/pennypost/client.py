@@ -24,7 +24,7 @@ from pennypost.mint_client import MintClient
 from pennypost.office import Office
 from pennypost.outbox import PATIENCE, Outbox
 from pennypost.protocol import secp
-from pennypost.protocol.errors import InvalidKey
+from pennypost.protocol.errors import InvalidKey, PennypostError
 from pennypost.protocol.event import Event
 from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
 from pennypost.protocol.stealth import Address, lifetime, wrap_letter
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 DAY: Final = 86_400
 KEEP: Final = 30 * DAY
 """Seconds that a letter is kept unless told otherwise."""
+CATCH_UP: Final = 10.0
+"""Seconds that letters of an earlier run may hold up a new one."""
 MAX_STAMPS: Final = 64
 """The most that one letter may cost unless told otherwise, in sat."""
 
@@ -94,9 +96,13 @@ class AsyncClient:
             self._identity = load_identity(self._home)
         if self._identity is None:
             self._identity = new_identity(self._home)
-            if self._notice is not None and self._home.path is not None:
-                self._notice(f"Made new keys in {self._home.path}: {self._identity.npub}")
+            if self._home.path is not None:
+                self._tell(f"Made new keys in {self._home.path}: {self._identity.npub}")
         return self._identity
+
+    def _tell(self, sentence: str) -> None:
+        if self._notice is not None:
+            self._notice(sentence)
 
     async def send(
         self,
@@ -118,14 +124,24 @@ class AsyncClient:
         """
         event = self._wrap(person(to), text, lifetime(keep))
         if not self._flushed:
-            await self.flush(patience=patience)
+            await self._catch_up(min(patience, CATCH_UP))
         return await self._outbox.send(event, patience, on_progress)
+
+    async def _catch_up(self, patience: float) -> None:
+        """Send what an earlier run left; where that does not succeed, it must not hold up what is sent now."""
+        self._flushed = True
+        try:
+            receipts = await self._outbox.flush(patience)
+        except PennypostError as error:
+            self._tell(f"A letter of an earlier run is still waiting: {error}.")
+            return
+        for receipt in receipts:
+            self._tell(f"A letter of an earlier run has its answer now: {receipt.code} ({receipt.event_id}).")
 
     async def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
         """Send what is still in the outbox: the receipts of what has an answer now."""
-        receipts = await self._outbox.flush(patience)
         self._flushed = True
-        return receipts
+        return await self._outbox.flush(patience)
 
     async def inbox(
         self,

@@ -176,9 +176,14 @@ class Exchange:
                     await self._make_change(amount)
         raise NotEnoughStamps
 
-    async def settle_holder(self, holder: str) -> int:
-        """Ask the mint about the stamps of a letter that had its answer: the sat it took; the rest is given back."""
+    async def settle_holder(self, holder: str) -> int | None:
+        """Ask the mint about the stamps of a letter that had its answer: the sat it took; the rest is given back.
+
+        None where the letter holds none: they were settled before.
+        """
         proofs = await self.store.run(ledger.held_on, holder)
+        if not proofs:
+            return None
         states = await self.mint.states(proofs)
         spent = [proof for proof, state in zip(proofs, states, strict=True) if state == "SPENT"]
         await self.store.run(ledger.settle_holder_on, holder, spent)

@@ -56,14 +56,18 @@ class Inbox:
         `watch` goes on waiting for more, also through failures of the network; `again` begins at the first number and
         shows letters seen before. Raises OfficeUnreachable, OfficeMisbehaves.
         """
-        after = 0 if again else await self._place()
+        after = 0 if again else None
         scanned = 0
         while True:
             try:
+                if after is None:
+                    after = await self._place()
                 headers = await self._office.headers(after, wait=WAIT if watch and scanned else 0)
             except (OfficeUnreachable, ServerError, TooMany):
                 if not watch:
                     raise
+                if on_progress is not None:
+                    on_progress("the office does not answer, trying again", 0, 0)
                 await asyncio.sleep(PAUSE)
                 continue
             async with aclosing(self._letters(headers, privacy, again)) as letters:

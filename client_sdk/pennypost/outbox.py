@@ -160,7 +160,8 @@ class Outbox:
             code = DUPLICATE
             if letter.token is not None:
                 try:
-                    used = await self._exchange.settle_holder(letter.event.id)
+                    settled = await self._exchange.settle_holder(letter.event.id)
+                    used = letter.sat if settled is None else settled
                 except PennypostError:
                     # The mint is away: the letter stays in the outbox, and the next flush asks again.
                     return self._receipt(letter, answer, code, used)
@@ -176,7 +177,8 @@ class Outbox:
         """The same letter with another stamp; None where that would not help."""
         price = await self._price(letter.event, fresh=True)
         if isinstance(error, StampSpent):
-            if letter.token is not None and not await self._exchange.settle_holder(letter.event.id):
+            if letter.token is not None and await self._exchange.settle_holder(letter.event.id) == 0:
+                await self._store.run(finish_on, letter, "refused", OfficeMisbehaves.code)
                 raise OfficeMisbehaves("it calls a stamp spent that the mint does not")
         elif price[0] <= letter.sat:
             return None

@@ -109,6 +109,11 @@ class Store:
             return result
         except sqlite3.OperationalError:
             raise HomeUnusable("its database is locked, full or read-only") from None
+        except sqlite3.DatabaseError as error:
+            # The class itself is what a damaged file raises; its subclasses are faults of ours.
+            if type(error) is sqlite3.DatabaseError:
+                raise HomeUnusable("its database is damaged") from None
+            raise
 
     def _open(self) -> sqlite3.Connection:
         path = self._home.database()

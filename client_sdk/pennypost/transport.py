@@ -34,6 +34,8 @@ BODY_LIMIT = 2 * 1024 * 1024
 FRAME_LIMIT = 1024 * 1024
 """Bytes of a WebSocket message. The largest letter is below 64 KiB; other relays may send more."""
 
+PROXY = "the environment's proxy cannot be used; one that speaks SOCKS needs pip install 'httpx[socks]' python-socks"
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -166,7 +168,10 @@ class NetworkTransport:
         import httpx
 
         if loopback not in self._http:
-            self._http[loopback] = httpx.AsyncClient(trust_env=not loopback, follow_redirects=False)
+            try:
+                self._http[loopback] = httpx.AsyncClient(trust_env=not loopback, follow_redirects=False)
+            except (ImportError, ValueError):
+                raise OfficeUnreachable(PROXY) from None
         return self._http[loopback]
 
     async def websocket(self, url: str, *, limit: int = FRAME_LIMIT, timeout: float = TIMEOUT) -> WebSocket:
@@ -185,6 +190,8 @@ class NetworkTransport:
                 close_timeout=2,
                 user_agent_header="pennypost",
             )
+        except ImportError:
+            raise OfficeUnreachable(PROXY) from None
         except (InvalidHandshake, InvalidURI, TimeoutError, OSError):
             raise OfficeUnreachable from None
         return _NetworkWebSocket(connection)

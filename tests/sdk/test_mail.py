@@ -351,6 +351,34 @@ async def test_an_office_that_only_says_the_stamp_is_spent(client: Make, meddler
         await alice.send(bob.npub, "x")
     assert meddler.asked.count("EVENT") == 1
     assert await alice.stamps.balance() == 5
+    assert await alice.flush() == []
+
+
+async def test_a_letter_left_over_does_not_hold_up_the_next(
+    client: Make, meddler: Meddler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pennypost.client.CATCH_UP", 0)
+    alice, bob = await stamped(client, tmp_path, transport=meddler), client()
+    meddler.frames = with_ok("error: not now")
+    with pytest.raises(ServerError):
+        await alice.send(bob.npub, "first", patience=0)
+    told: list[str] = []
+    meddler.honest()
+    later = client(tmp_path, transport=meddler, notice=told.append)
+    oks: list[str] = []
+
+    def first_fails(text: str) -> list[str]:
+        if text.startswith('["OK"'):
+            oks.append(text)
+            return with_ok("error: not now")(text) if len(oks) == 1 else [text]
+        return [text]
+
+    meddler.frames = first_fails
+    assert (await later.send(bob.npub, "second")).accepted
+    assert len(told) == 1 and len(await later._store.run(waiting_on, later.office.url)) == 1
+    (receipt,) = await later.flush()
+    assert receipt.accepted and sorted(await texts(bob)) == ["first", "second"]
+    assert await later.stamps.summary() == ledger.Balance(stamps=3)
 
 
 @pytest.mark.parametrize("way", WAYS)

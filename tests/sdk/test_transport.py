@@ -218,3 +218,15 @@ async def test_websocket_handshakes() -> None:
         with pytest.raises(OfficeUnreachable):
             await transport.websocket(url, timeout=0.3)
     await transport.close()
+
+
+async def test_a_proxy_that_needs_more_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+    transport = NetworkTransport()
+    with pytest.raises(OfficeUnreachable) as found:
+        await transport.request("GET", "https://post.example")
+    assert "socks" in found.value.detail
+    with pytest.raises(OfficeUnreachable):
+        await transport.websocket("https://post.example")
+    await transport.close()
