@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import pickle
 import signal
@@ -315,6 +316,8 @@ def serve(fd: int) -> None:
             return
         sys.path[:] = path
         jobs, state = _receive(incoming)
+        gc.freeze()
+        gc.set_threshold(50_000)
         _send(connection, None)
         while (batch := _receive(incoming)) is not None:
             _send(connection, [_work(jobs[number], state, items) for number, items in batch])

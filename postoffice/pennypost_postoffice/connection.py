@@ -57,6 +57,7 @@ from pennypost_mint.runtime.limits import (
     MAX_SUBSCRIPTIONS,
     OUTGOING,
     QUERIES,
+    WRITE,
 )
 from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice.auth import new_challenge
@@ -66,6 +67,7 @@ from pennypost_postoffice.store import Query, read_step
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
+    from pennypost_postoffice.wire import Wire
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -87,8 +89,9 @@ log = logger("connection")
 class Connection:
     """The state of one connection; `office.websocket` runs it."""
 
-    def __init__(self, office: Office, origin: str) -> None:
+    def __init__(self, office: Office, origin: str, wire: Wire | None = None) -> None:
         self.origin = origin
+        self._wire = wire
         self.authenticated: set[str] = set()
         self.rate_key = object()
         self.subscriptions: dict[str, Subscription] = {}
@@ -270,6 +273,8 @@ class Connection:
             self._office.metrics.office_slow_readers.inc()
             self.close()
             self._task.cancel()
+            if self._wire is not None:
+                self._wire.abort()
 
     def close(self) -> None:
         """Forgets everything of this connection; events on their way are stored all the same."""
@@ -282,19 +287,31 @@ class Connection:
             self._close_subscription(name)
 
     async def _write(self, send: Send) -> None:
-        outgoing = self._outgoing
         try:
             while True:
-                while outgoing:
-                    text = outgoing.popleft()
-                    self._outgoing_size -= len(text)
-                    await send({"type": "websocket.send", "text": text})
+                while self._outgoing:
+                    texts = self._next_texts()
+                    if self._wire is not None:
+                        await self._wire.send(texts)
+                        continue
+                    for text in texts:
+                        await send({"type": "websocket.send", "text": text})
                 self._drained.set()
                 self._more.clear()
                 await self._more.wait()
         except OSError:
             # the client went away; `receive` says so, too
             self.close()
+
+    def _next_texts(self) -> list[str]:
+        """What goes into one write: WRITE bytes, or one frame that is larger."""
+        texts: list[str] = []
+        size = 0
+        while self._outgoing and (not texts or size + len(self._outgoing[0]) <= WRITE):
+            texts.append(self._outgoing.popleft())
+            size += len(texts[-1])
+        self._outgoing_size -= size
+        return texts
 
     async def _drain(self) -> None:
         """Waits until most of what was sent is on its way, then until the share of CPU allows more."""

@@ -32,6 +32,7 @@ from pennypost_postoffice.recent import Recent
 from pennypost_postoffice.retention import Retention
 from pennypost_postoffice.stamps import StampReader, mint_name
 from pennypost_postoffice.verify import Verifier
+from pennypost_postoffice.wire import EXTENSION
 
 OVERDUE_EVERY = 1.0
 """Seconds between two looks for events that have waited too long."""
@@ -224,7 +225,7 @@ class Office:
         if len(self._connections) >= MAX_CONNECTIONS:
             await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": "too many connections"})
             return
-        connection = Connection(self, origin_of(scope))
+        connection = Connection(self, origin_of(scope), scope.get("extensions", {}).get(EXTENSION))
         self._connections.add(connection)
         try:
             await connection.run(receive, send)

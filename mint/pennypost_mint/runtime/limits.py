@@ -94,6 +94,9 @@ COMMIT_BATCH = 1_024
 COMMIT_BYTES = 16 * 1024 * KIB
 """Most events handed to a process at once, and most events and bytes of one transaction."""
 
+WRITE = 64 * KIB
+"""Bytes of one write to a socket."""
+
 QUERIES = 64
 """REQs of one connection that wait for their stored events; past it the connection is not read."""
 
