@@ -33,6 +33,9 @@ EVERY = 60.0
 ROUND = 1_000
 """Most look-ups of one round; the next goes on where it stopped."""
 
+GIVE_UP = 4
+"""Look-ups in a row without an answer before that part of a round ends."""
+
 AT_ONCE = 8
 """Look-ups of a round under way at once, so that wallets' requests find the node free."""
 
@@ -114,7 +117,10 @@ class Till:
         return await self._database.read(quote_on, quote.id) or quote
 
     async def reconcile(self) -> int:
-        """One round over open quotes; returns how many were credited. Raises LightningUnavailable."""
+        """One round over open quotes; returns how many were credited.
+
+        Raises LightningUnavailable when the node answered nothing.
+        """
         quotes = await self._database.read(open_quotes_on, self._after, ROUND)
         self._after = (quotes[-1].created_at, quotes[-1].id) if len(quotes) == ROUND else (0, "")
         queue = iter(quotes)
@@ -122,17 +128,29 @@ class Till:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return sum(result for result in results if isinstance(result, int))
+        done = [result for result in results if isinstance(result, tuple)]
+        if quotes and not sum(answered for _, answered in done):
+            raise LightningUnavailable
+        return sum(credited for credited, _ in done)
 
-    async def _work_off(self, quotes: Iterator[Quote]) -> int:
-        credited = 0
+    async def _work_off(self, quotes: Iterator[Quote]) -> tuple[int, int]:
+        """How many were credited, and of how many the node told."""
+        credited = answered = failed = 0
         for quote in quotes:
-            receipt = await self._lightning.look_up(quote.payment_hash)
+            try:
+                receipt = await self._lightning.look_up(quote.payment_hash)
+            except LightningUnavailable:
+                # One invoice that the node cannot tell of must not keep the others from being asked about.
+                failed += 1
+                if failed == GIVE_UP:
+                    break
+                continue
+            answered, failed = answered + 1, 0
             if receipt.progress is Progress.SETTLED:
                 credited += bool(await self._credit(receipt))
             elif receipt.progress is Progress.LOST and time.time() > quote.expiry:
                 await self._database.write(lapse_on, quote.id, int(time.time()))
-        return credited
+        return credited, answered
 
     async def _rounds(self) -> None:
         while True:
