@@ -33,6 +33,7 @@ class Script:
         self.away = False
         self.expiry = 3_600
         self.slow = 0.0
+        self.dumb: set[bytes] = set()
 
     async def create_invoice(self, amount: int, memo: str, expiry_seconds: int) -> Invoice:
         if self.away:
@@ -54,7 +55,7 @@ class Script:
     async def look_up(self, payment_hash: bytes) -> Receipt:
         self.looked_up += 1
         await asyncio.sleep(self.slow)
-        if self.away:
+        if self.away or payment_hash in self.dumb:
             raise LightningUnavailable
         return self.receipts.get(payment_hash, Receipt(payment_hash, Progress.LOST, 0))
 
@@ -235,6 +236,17 @@ async def test_a_node_that_is_away_is_seen_in_the_metrics(
                 if b"pennypost_mint_lightning_up " + told in desk.mint.metrics.text():
                     break
                 await asyncio.sleep(0.01)
+
+
+async def test_an_invoice_that_the_node_cannot_tell_of_does_not_hide_the_others(desk: Desk, node: Script) -> None:
+    quotes = [await desk.quote(amount) for amount in range(1, 21)]
+    for quote in quotes[:10]:
+        node.dumb.add(bytes.fromhex(quote["request"].removeprefix("lnscript")))
+    for quote in quotes:
+        node.pay(quote, quote["amount"] * 1_000)
+    assert await desk.mint.till.reconcile() == 10
+    node.dumb.clear()
+    assert await desk.mint.till.reconcile() == 10
 
 
 async def test_wallets_that_ask_often_do_not_ask_the_node_often(desk: Desk, node: Script) -> None:
