@@ -18,7 +18,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --quiet $(UPGRADE)
 XDIST ?= -n 2 --dist loadgroup
 
-.PHONY: help install dev up test demo lint format docs bench crash bed cashu node lock clean
+.PHONY: help install dev up test demo lint format docs bench crash bed cashu lnbits node lock clean
 
 help:
 	@echo 'make up      install and serve mint and post office at http://127.0.0.1:3338 (play money, data in ./data)'
@@ -114,6 +114,16 @@ $(CACHE)/cashu/.done: requirements/cashu.txt
 
 cashu: $(CACHE)/cashu/.done
 
+# LNbits, which the tests buy from: the same range of Pythons. The lock is whole, so pip need not resolve it again.
+$(CACHE)/lnbits/.done: requirements/lnbits.txt
+	@test -n "$(CASHU_BASE)" || { echo 'LNbits needs Python 3.11 or 3.12: make lnbits CASHU_BASE=…' >&2; exit 1; }
+	@echo 'installing what requirements/lnbits.txt locks …'
+	@mkdir -p $(CACHE) && rm -rf $(CACHE)/lnbits && $(CASHU_BASE) -m venv $(CACHE)/lnbits
+	@$(CACHE)/lnbits/bin/python $(PIP) install -q --no-deps --require-hashes -r requirements/lnbits.txt
+	@touch $@
+
+lnbits: $(CACHE)/lnbits/.done
+
 # JavaScript wallets and clients; Node itself comes with the dev lock.
 tests/interop/node/node_modules/.done: tests/interop/node/package-lock.json .venv/.dev
 	@echo 'installing what tests/interop/node/package-lock.json locks …'
@@ -127,6 +137,7 @@ lock:
 	$(LOCK) pyproject.toml -c requirements/server.txt -o requirements/sdk.txt
 	$(LOCK) pyproject.toml --extra server --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
+	$(LOCK) requirements/lnbits.in -o requirements/lnbits.txt
 	$(LOCK) requirements/bench.in -o requirements/bench.txt
 	@# a package may have left a Python that is promised: each must find every locked version
 	@for version in 3.11 3.12 3.13; do $(BIN)/python $(PIP) install -q --dry-run --ignore-installed --only-binary :all: \
