@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pennypost.protocol.errors import OfficeMisbehaves, OfficeUnreachable
+from pennypost.threads import LOOK
 from pennypost.transport import BODY_LIMIT, FRAME_LIMIT, TIMEOUT, Response, WebSocket
 
 T = TypeVar("T")
@@ -63,12 +64,20 @@ class AsgiTransport:
         """Nothing to give back: the sandbox owns the loop."""
 
     async def there(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed() or not self._loop.is_running():
+        """Run a coroutine on the application's loop. Raises OfficeUnreachable when that loop is gone."""
+        if not self._loop.is_running():
             work.close()
             raise OfficeUnreachable("the sandbox was closed")
         if asyncio.get_running_loop() is self._loop:
             return await work
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        try:
+            while not (await asyncio.wait({future}, timeout=LOOK))[0]:
+                if not self._loop.is_running():
+                    raise OfficeUnreachable("the sandbox was closed")
+            return future.result()
+        finally:
+            future.cancel()
 
     def _scope(self, kind: str, url: str, headers: Mapping[str, str]) -> Scope:
         if url != self._url and not url.startswith(self._url + "/"):
@@ -109,16 +118,25 @@ async def _exchange(app: App, scope: Scope, body: bytes, limit: int) -> Response
         if message["type"] == "http.response.start":
             status = message["status"]
             found.update({name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]})
-        elif message["type"] == "http.response.body":
+        elif message["type"] == "http.response.body" and not done.is_set():
             content.extend(message.get("body", b""))
-            if len(content) > limit:
-                raise OfficeMisbehaves("its answer is too large")
-            if not message.get("more_body", False):
+            if len(content) > limit or not message.get("more_body", False):
                 done.set()
 
-    await app(scope, receive, send)
+    # As on a network, the answer is there before the application has ended, and whether or not it ends well.
+    work = asyncio.ensure_future(app(scope, receive, send))
+    answered = asyncio.create_task(done.wait())
+    try:
+        await asyncio.wait({work, answered}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
+    finally:
+        answered.cancel()
     if not done.is_set():
-        raise OfficeUnreachable
+        raise OfficeUnreachable from work.exception()
+    if len(content) > limit:
+        raise OfficeMisbehaves("its answer is too large")
     return Response(status, bytes(content), found)
 
 
@@ -144,6 +162,9 @@ class _Socket:
     async def _run(self) -> None:
         try:
             await self._app(self._scope, self._to_app.get, self._send)
+        except OSError:
+            # The reader has left.
+            pass
         finally:
             self._end()
 
@@ -152,8 +173,11 @@ class _Socket:
         match message["type"]:
             case "websocket.accept":
                 self._opened.set_result(True)
-            case "websocket.send" if not self._closed:
+            case "websocket.send":
                 await self._room.acquire()
+                if self._closed:
+                    # What a server raises when the other side has left (ASGI, Disconnected client).
+                    raise OSError
                 self._from_app.put_nowait(message["text"] if message.get("text") is not None else message["bytes"])
             case "websocket.close":
                 self._end()

@@ -13,6 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from pennypost.exchange import Exchange, Progress
@@ -45,7 +46,7 @@ MAX_STAMPS: Final = 64
 
 
 class AsyncClient:
-    """Buys stamps, sends letters, reads mail. Close it, or use it with `async with`."""
+    """Buys stamps, sends letters, reads mail, in one event loop. Close it, or use it with `async with`."""
 
     def __init__(
         self,
@@ -157,8 +158,13 @@ class AsyncClient:
         read when the next one is asked for. Raises OfficeUnreachable, OfficeMisbehaves.
         """
         reader = Inbox(self.office, self._store, self.identity, self._clock)
-        async for mail in reader.read(watch=watch, again=again, privacy=privacy, on_progress=on_progress):
-            yield mail
+        letters = reader.read(watch=watch, again=again, privacy=privacy, on_progress=on_progress)
+        try:
+            async with aclosing(letters):
+                async for mail in letters:
+                    yield mail
+        finally:
+            reader.close()
 
     def _wrap(self, receiver: bytes, text: str, keep: int) -> Event:
         now, identity = int(self._clock()), self.identity

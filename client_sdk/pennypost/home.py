@@ -67,12 +67,10 @@ class Home:
                     file.write(text + "\n")
                     file.flush()
                     os.fsync(file.fileno())
-                try:
-                    os.link(draft, target)
-                except FileExistsError:
+                if not _put(draft, target):
                     return False
             finally:
-                draft.unlink()
+                draft.unlink(missing_ok=True)
             self._sync()
         except OSError:
             raise HomeUnusable(f"{name} cannot be written") from None
@@ -110,3 +108,17 @@ class Home:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _put(draft: Path, target: Path) -> bool:
+    """Give a finished file its name, unless there is one of that name."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # A file system without hard links.
+        if target.exists():
+            return False
+        draft.rename(target)
+    return True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Final
 
@@ -42,6 +43,7 @@ class Inbox:
     def __init__(self, office: Office, store: Store, identity: Identity, clock: Callable[[], float]) -> None:
         self._office, self._store, self._identity, self._clock = office, store, identity, clock
         self._scanner = Scanner(identity.secret, identity.pub)
+        self._thread = ThreadPoolExecutor(1, "pennypost-scan")
 
     async def read(
         self,
@@ -87,6 +89,10 @@ class Inbox:
             if scanned > SCAN_LIMIT and not watch:
                 raise OfficeMisbehaves("its header feed has no end")
 
+    def close(self) -> None:
+        """End the thread that scans."""
+        self._thread.shutdown(wait=False)
+
     async def _place(self) -> int:
         """Where the last run stopped. An office that has another key now is another one, whose numbers begin anew."""
         if not await self._store.run(place_on, self._office.url):
@@ -97,7 +103,7 @@ class Inbox:
     async def _letters(self, headers: Sequence[Header], privacy: Privacy, again: bool) -> AsyncGenerator[Mail]:
         # Scanning is the processor's work: in a thread, the loop stays free for others.
         readable = [each for each in headers if not each.flags & HELD or each.flags & RELEASED]
-        hits = await asyncio.to_thread(self._scanner.scan, readable)
+        hits = await asyncio.get_running_loop().run_in_executor(self._thread, self._scanner.scan, readable)
         bodies = await self._bodies(hits, headers, privacy)
         for hit in hits:
             for event in bodies.get(hit.header.pubkey, ()):

@@ -13,6 +13,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -98,7 +99,8 @@ class Line:
             async with asyncio.timeout(timeout):
                 await self._send(frames.req_frame(name, wanted))
                 await entry.done
-                await self._send(frames.close_frame(name))
+                with suppress(OfficeUnreachable):
+                    await self._send(frames.close_frame(name))
         except TimeoutError:
             raise OfficeUnreachable("it does not finish its answer") from None
         finally:

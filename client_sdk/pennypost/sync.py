@@ -5,7 +5,9 @@ Every method runs the coroutine of the same name over there and waits for it her
 
 from __future__ import annotations
 
+import atexit
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,11 @@ class Client:
         self._thread = LoopThread("pennypost-client")
         self.stamps = Stamps(self._client.stamps, self._thread)
         """The wallet."""
+        # Given up without being closed, it ends by itself; so it does at exit, before a sandbox made earlier.
+        self._at_exit = _stopper(self._thread)
+        atexit.register(self._at_exit)
+        self._last = weakref.finalize(self, _end, self._client, self._thread, self._at_exit)
+        self._last.atexit = False
 
     @property
     def npub(self) -> str:
@@ -84,6 +91,8 @@ class Client:
 
     def close(self) -> None:
         """As AsyncClient.close."""
+        self._last.detach()
+        atexit.unregister(self._at_exit)
         if self._thread.running:
             self._thread.call(self._client.close())
             self._thread.stop()
@@ -96,6 +105,19 @@ class Client:
 
     def __repr__(self) -> str:
         return repr(self._client).removeprefix("Async")
+
+
+def _end(client: AsyncClient, thread: LoopThread, at_exit: Callable[[], None]) -> None:
+    atexit.unregister(at_exit)
+    thread.finish(client.close())
+
+
+def _stopper(thread: LoopThread) -> Callable[[], None]:
+    def stop() -> None:
+        # Not more than that: at exit no work is started in threads any more, and what was written is durable.
+        thread.stop()
+
+    return stop
 
 
 class Stamps:

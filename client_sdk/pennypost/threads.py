@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+LOOK: Final = 1.0
+"""Seconds between two looks whether the loop is still there, while waiting for it."""
 
 
 class LoopThread:
@@ -23,10 +27,10 @@ class LoopThread:
         try:
             self.loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self.loop)
-            for task in tasks:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            while tasks := asyncio.all_tasks(self.loop):
+                for task in tasks:
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.wait(tasks))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
@@ -41,6 +45,9 @@ class LoopThread:
             raise RuntimeError("called from its own loop: use AsyncClient there")
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
+            while not concurrent.futures.wait({future}, LOOK).done:
+                if not self._thread.is_alive():
+                    raise RuntimeError("this client was closed meanwhile")
             return future.result()
         except BaseException:
             future.cancel()
@@ -63,3 +70,17 @@ class LoopThread:
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
+
+    def finish(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run a last coroutine there and stop, without waiting: for whoever was given up without being closed."""
+
+        async def last() -> None:
+            try:
+                await work
+            finally:
+                self.loop.stop()
+
+        if self._thread.is_alive():
+            self.start(last())
+        else:
+            work.close()

@@ -173,6 +173,9 @@ def test_errors(run: Run, url: str, arguments: tuple[str, ...], code: int) -> No
     done = run(*arguments, *options, *office)
     assert done.code == code, done.talk
     assert done.talk.strip() and done.out == ""
+    if code > 2:
+        (error,) = run(*arguments, *options, *office, "--json").lines
+        assert error["error"] in {each.code for each in TABLE} and error["remedy"]
 
 
 def test_nobody_there(run: Run) -> None:

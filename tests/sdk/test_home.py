@@ -27,6 +27,17 @@ def test_secret_is_written_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / "a" / "bob").iterdir()] == [SEED]
 
 
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.link", no_links)
+    home = Home(tmp_path)
+    assert home.create(SEED, "first") and not home.create(SEED, "second")
+    assert home.read(SEED) == "first" and mode(tmp_path / SEED) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == [SEED]
+
+
 def test_database_file_is_private_and_open_modes_are_mended(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.create(IDENTITY, "nsec")

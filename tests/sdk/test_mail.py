@@ -503,6 +503,28 @@ def _sealed_by(secret: bytes, rumor: Rumor, raw: Any, encrypted: Any) -> Event:
     return raw(content)
 
 
+async def test_very_many_letters_by_one_key_push_out_nobody(client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pennypost.office.LETTERS", 5)
+    alice, bob = await stamped(client, stamps=20), client()
+    now, one_time, receiver = int(time.time()), secrets.token_bytes(32), Address(bob.identity.pub, bob.identity.pub)
+    await alice.send(bob.npub, "before")
+    for number in range(8):
+        rumor = make_rumor(alice.identity.pub, created_at=now, content=f"flood {number}")
+        event = wrap_letter(
+            rumor,
+            alice.identity.secret,
+            receiver,
+            one_time,
+            created_at=now,
+            expiration=now + 3_600,
+            randomness=secrets.token_bytes(RANDOMNESS),
+        )
+        assert (await alice._outbox.send(event, 5)).accepted
+    await alice.send(bob.npub, "after")
+    found = await texts(bob)
+    assert {"before", "after"} <= set(found) and len(found) == 7
+
+
 async def test_what_is_no_letter_is_passed_over_and_blocks_nothing(client: Make) -> None:
     alice, bob = await stamped(client, stamps=20), client()
     for event in bad_letters(alice, bob).values():

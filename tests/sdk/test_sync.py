@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -109,3 +111,31 @@ async def test_inside_a_running_loop(office: Sandbox) -> None:
         await alice.stamps.buy(1)
         assert await alice.stamps.balance() == 1
         assert repr(alice).startswith("AsyncClient(")
+
+
+def test_nothing_is_said_at_exit_when_nobody_closed_anything() -> None:
+    program = """
+from pennypost import Client, sandbox
+office = sandbox()
+alice, bob = Client(office), Client(office)
+alice.stamps.buy(20)
+alice.send(bob.npub, "meet at nine")
+for mail in bob.inbox():
+    print(mail.text)
+    break
+del alice
+letters = bob.inbox(watch=True, again=True)
+print(next(letters).text)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "meet at nine\nmeet at nine\n", "")
+
+
+def test_a_client_that_was_given_up_ends_its_thread(office: Sandbox) -> None:
+    client = Client(office)
+    client.stamps.balance()
+    thread = client._thread
+    del client
+    gc.collect()
+    thread._thread.join(10)
+    assert not thread.running

@@ -8,6 +8,7 @@ an exit code from one table (exit_codes.py).
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Annotated
@@ -70,6 +71,8 @@ def main() -> None:
     try:
         app()
     except PennypostError as error:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": error.code, "message": str(error), "remedy": error.remedy}))
         print(explain(error), file=sys.stderr)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:

@@ -1,0 +1,135 @@
+"""The wallet's books: sizes, choice of stamps, and what each transition leaves."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pennypost import ledger
+from pennypost.protocol.errors import InvalidInput
+from pennypost.protocol.token import Proof
+from pennypost.store import MIGRATIONS
+
+MINT = "https://mint.example"
+KEYSET = "01" + "ab" * 32
+
+
+def books() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("PRAGMA foreign_keys=ON")
+    for step in MIGRATIONS:
+        connection.executescript(step)
+    return connection
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    made = books()
+    yield made
+    made.close()
+
+
+def proofs(*amounts: int) -> list[Proof]:
+    return [Proof(amount, KEYSET, f"{place}-{amount}", "02" + "11" * 32) for place, amount in enumerate(amounts)]
+
+
+@given(st.integers(1, 10_000_000), st.integers(0, 100))
+def test_denominations(amount: int, singles: int) -> None:
+    sizes = ledger.denominations(amount, singles)
+    assert sum(sizes) == amount and sizes == sorted(sizes)
+    assert all(size & (size - 1) == 0 for size in sizes)
+    assert sizes.count(1) <= singles + 1 and len(sizes) <= singles + 24
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([1, 1, 1, 2, 4, 8, 64]), max_size=12), st.integers(1, 70))
+def test_the_choice_is_exact_whenever_one_exists(sizes: list[int], amount: int) -> None:
+    connection = books()
+    ledger.add_proofs_on(connection, MINT, proofs(*sizes), "unspent")
+    reachable = {0}
+    for size in sizes:
+        reachable |= {size + each for each in reachable}
+    chosen = ledger.choose_on(connection, MINT, amount)
+    if amount in reachable:
+        assert chosen is not None and sum(each.amount for each in chosen) == amount
+        assert len({each.secret for each in chosen}) == len(chosen)
+    else:
+        assert chosen is None
+    connection.close()
+
+
+def test_only_unspent_stamps_of_this_mint_are_chosen(connection: sqlite3.Connection) -> None:
+    first, second, third, other = proofs(1, 2, 4, 8)
+    for each, state in ((first, "exposed"), (second, "unspent"), (third, "sent")):
+        ledger.add_proofs_on(connection, MINT, [each], state)
+    ledger.add_proofs_on(connection, "https://other.example", [other], "unspent")
+    assert ledger.choose_on(connection, MINT, 2) == [second]
+    assert [ledger.choose_on(connection, MINT, amount) for amount in (1, 4, 8)] == [None] * 3
+
+
+def test_more_proofs_than_an_office_takes_are_not_chosen(connection: sqlite3.Connection) -> None:
+    ledger.add_proofs_on(connection, MINT, proofs(*[1] * 150), "unspent")
+    assert len(ledger.choose_on(connection, MINT, 100) or []) == 100
+    assert ledger.choose_on(connection, MINT, 101) is None
+
+
+def test_a_swap_and_its_end(connection: sqlite3.Connection) -> None:
+    seed, mine = bytes(64), proofs(4, 4)
+    ledger.add_proofs_on(connection, MINT, mine, "unspent")
+    operation = ledger.begin_swap_on(connection, seed, MINT, mine, KEYSET, [1, 1, 2, 4], 7)
+    assert operation is not None
+    assert ledger.balance_on(connection, MINT) == ledger.Balance(in_flight=8)
+    assert ledger.begin_swap_on(connection, seed, MINT, mine, KEYSET, [8], 7) is None
+    assert ledger.open_operations_on(connection, MINT) == [operation]
+    assert ledger.counter_on(connection, KEYSET) == 4
+    made = [Proof(each.amount, KEYSET, each.secret, "02" + "22" * 32) for each in operation.outputs]
+    for _ in range(2):
+        ledger.finish_on(connection, operation, made)
+        assert ledger.balance_on(connection, MINT) == ledger.Balance(stamps=8)
+    ledger.abandon_on(connection, operation)
+    assert ledger.balance_on(connection, MINT) == ledger.Balance(stamps=8)
+    assert connection.execute("SELECT count(*) FROM outputs").fetchone() == (0,)
+
+
+def test_an_abandoned_swap_gives_back_what_is_not_spent(connection: sqlite3.Connection) -> None:
+    mine = proofs(4, 2)
+    ledger.add_proofs_on(connection, MINT, mine, "unspent")
+    operation = ledger.begin_swap_on(connection, bytes(64), MINT, mine, KEYSET, [6], 7)
+    assert operation is not None
+    ledger.abandon_on(connection, operation, mine[:1])
+    assert ledger.proofs_on(connection, MINT, "exposed") == mine[1:]
+    assert ledger.counter_on(connection, KEYSET) == 1
+
+
+def test_an_abandoned_token_leaves_nothing(connection: sqlite3.Connection) -> None:
+    operation = ledger.begin_receive_on(connection, bytes(64), MINT, proofs(4, 2), KEYSET, [6], 7)
+    assert ledger.balance_on(connection, MINT) == ledger.Balance()
+    with pytest.raises(InvalidInput):
+        ledger.begin_receive_on(connection, bytes(64), MINT, proofs(4, 2), KEYSET, [6], 7)
+    ledger.abandon_on(connection, operation)
+    assert connection.execute("SELECT count(*) FROM proofs").fetchone() == (0,)
+
+
+def test_a_purchase_is_issued_once(connection: sqlite3.Connection) -> None:
+    purchase = ledger.Purchase(MINT, "quote", 3, "lnbc", "unpaid", 9, bytes(32))
+    ledger.add_purchase_on(connection, purchase, 7)
+    assert ledger.open_purchases_on(connection, MINT) == [purchase]
+    operation = ledger.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 1, 1], 7)
+    assert operation is not None
+    assert ledger.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 2], 8) == operation
+    ledger.finish_on(connection, operation, [])
+    assert ledger.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 2], 8) is None
+    ledger.set_purchase_on(connection, MINT, "quote", "unpaid")
+    assert ledger.purchase_on(connection, MINT, "quote").state == "issued"
+    assert ledger.open_purchases_on(connection, MINT) == []
+
+
+def test_text_shows_no_secret() -> None:
+    output = ledger.derived_output(bytes(64), KEYSET, 0, 1)
+    purchase = ledger.Purchase(MINT, "quote", 3, "lnbc", "unpaid", 9, b"\x77" * 32)
+    assert output.secret not in repr(output) and repr(output.r) not in repr(output)
+    assert repr(purchase.key) not in repr(purchase)
