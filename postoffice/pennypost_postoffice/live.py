@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Protocol, TypeVar
 
-from pennypost.protocol.event import Event
+from pennypost.protocol.event import KIND_GIFT_WRAP, Event
 from pennypost.protocol.filter import Filter
 from pennypost.protocol.frames import event_message
 from pennypost_mint.runtime.limits import HELD_LIVE
@@ -40,7 +40,7 @@ class Reader(Protocol):
 class Watch:
     """One filter, with sets where it has lists; `admits` agrees with pennypost.protocol.filter.matches."""
 
-    __slots__ = ("authors", "ids", "kinds", "names_receiver", "since", "tags", "until", "wanted")
+    __slots__ = ("authors", "finds_wraps", "ids", "kinds", "names_receiver", "since", "tags", "until", "wanted")
 
     def __init__(self, wanted: Filter) -> None:
         self.wanted = wanted
@@ -50,6 +50,7 @@ class Watch:
         self.since, self.until = wanted.since, wanted.until
         self.tags = {letter: frozenset(values) for letter, values in wanted.tags.items()}
         self.names_receiver = names_receiver(wanted)
+        self.finds_wraps = finds_wraps(wanted)
 
     def admits(self, event: Event) -> bool:
         """Whether the event meets every condition."""
@@ -89,6 +90,11 @@ def _set(values: tuple[T, ...] | None) -> frozenset[T] | None:
 def names_receiver(wanted: Filter) -> bool:
     """Whether a filter may see gift wraps without a view tag: it names `#p` or `ids`."""
     return wanted.ids is not None or "p" in wanted.tags
+
+
+def finds_wraps(wanted: Filter) -> bool:
+    """Whether a filter may see gift wraps at all: it names ids, authors or a tag. Who wants all reads the feed."""
+    return wanted.ids is not None or wanted.authors is not None or bool(wanted.tags)
 
 
 def is_addressed_to(event: Event, keys: Set[str]) -> bool:
@@ -165,10 +171,11 @@ class Live:
         if not self._index:
             return 0
         wanting: dict[Subscription, None] = {}
-        concealed = is_concealed(event.kind, body)
+        wrap = event.kind == KIND_GIFT_WRAP
+        concealed = wrap and is_concealed(event.kind, body)
         for key in _keys_of(event):
             for watch, subscription in self._index.get(key, _NONE).items():
-                if subscription in wanting or not watch.admits(event):
+                if subscription in wanting or (wrap and not watch.finds_wraps) or not watch.admits(event):
                     continue
                 if not concealed or self._may_see(watch, event, subscription.reader.authenticated):
                     wanting[subscription] = None

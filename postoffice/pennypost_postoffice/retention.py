@@ -13,14 +13,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, and_, delete, func, literal_column, select
 
 from pennypost.protocol.errors import DatabaseUnavailable
+from pennypost.protocol.event import KIND_GIFT_WRAP
 from pennypost_mint.runtime.limits import FREE_BYTES, FREE_ROWS
 from pennypost_mint.runtime.logs import logger
+from pennypost_mint.runtime.sets import delete_in
 from pennypost_postoffice.deletion import Target
+from pennypost_postoffice.known import targets_on
 from pennypost_postoffice.removal import remove_on
-from pennypost_postoffice.tables import address_tombstones, addresses, events, tombstones
+from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, tombstones
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -35,12 +38,11 @@ _COLUMNS = [events.c[name] for name in Target._fields]
 
 def remove_expired_on(connection: Connection, now: int) -> int:
     """Deletes up to STEP events whose time is over at `now`, with everything that leads to them; returns how many."""
-    rows = connection.execute(
-        select(*_COLUMNS).where(events.c.keep_until <= now).order_by(events.c.keep_until).limit(STEP)
-    )
-    found = [Target(*row) for row in rows]
-    remove_on(connection, found)
-    return len(found)
+    over = select(feed.c.seq, feed.c.event_id).where(feed.c.keep_until <= now).order_by(feed.c.keep_until).limit(STEP)
+    rows = connection.execute(over).all()
+    remove_on(connection, targets_on(connection, [row.event_id for row in rows]).values())
+    delete_in(connection, feed, "seq", sorted(row.seq for row in rows))
+    return len(rows)
 
 
 def forget_on(connection: Connection, now: int) -> int:
@@ -51,7 +53,7 @@ def forget_on(connection: Connection, now: int) -> int:
 
 def over_quota_on(connection: Connection, kinds: Sequence[int], rows: int, size: int) -> int:
     """Deletes up to STEP of the oldest events of the free kinds while they are over their quota; returns how many."""
-    free = events.c.kind.in_(kinds)
+    free = and_(events.c.kind.in_(kinds), events.c.kind != literal_column(str(KIND_GIFT_WRAP)))
     count, total = connection.execute(
         select(func.count(), func.coalesce(func.sum(func.length(events.c.body)), 0)).where(free)
     ).one()

@@ -38,12 +38,12 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
 
 def refuse_public_play_money(settings: Settings) -> None:
     """Raises ConfigurationError when play money would be sold on an address that others can reach."""
-    if settings.lightning == "play" and settings.role != "postoffice" and not settings.play_public:
-        if not _is_loopback(settings.host):
-            raise ConfigurationError(
-                "play money on an address that others can reach needs PENNYPOST_PLAY_PUBLIC=true, "
-                "or choose PENNYPOST_LIGHTNING=lnd"
-            )
+    sells_play_money = settings.lightning == "play" and settings.role != "postoffice"
+    if sells_play_money and not settings.play_public and not _is_loopback(settings.host):
+        raise ConfigurationError(
+            "play money on an address that others can reach needs PENNYPOST_PLAY_PUBLIC=true, "
+            "or choose PENNYPOST_LIGHTNING=lnd"
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -72,10 +72,7 @@ async def _serve(settings: Settings, as_json: bool) -> None:
     gc.freeze()
     gc.set_threshold(*COLLECT)
     try:
-        server = Server(service, uvicorn_config(service, settings))
-        announced = asyncio.create_task(_announce_when_started(server, settings, as_json))
-        await server.serve(sockets=[listener])
-        announced.cancel()
+        await Server(service, settings, as_json).serve(sockets=[listener])
     finally:
         await service.close()
 
@@ -112,20 +109,23 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Answers every event in flight before the sockets are closed."""
+    """Says when it serves; answers every event in flight before the sockets are closed."""
 
-    def __init__(self, service: Service, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._service = service
+    def __init__(self, service: Service, settings: Settings, as_json: bool) -> None:
+        super().__init__(uvicorn_config(service, settings))
+        self._service, self._settings, self._as_json = service, settings, as_json
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            _announce(self._settings, self._as_json)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._service.drain()
         await super().shutdown(sockets)
 
 
-async def _announce_when_started(server: uvicorn.Server, settings: Settings, as_json: bool) -> None:
-    while not server.started:
-        await asyncio.sleep(0.01)
+def _announce(settings: Settings, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"url": settings.url, "role": settings.role, "lightning": settings.lightning}), flush=True)
     else:

@@ -4,7 +4,8 @@
                                                 ▲                   │
                                                 └─ behind the last ◀┘      (no OFFSET)
 
-What leads is what narrows most: ids, then tags, then authors, then kinds, then time.
+What leads is what narrows most: ids, then tags, then authors, then kinds, then time. Without ids, tags and authors
+there are no gift wraps in the answer: the header feed is the list of those.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Column, Connection, any_, bindparam, exists, or_, select
+from sqlalchemy import ARRAY, BigInteger, Column, Connection, any_, bindparam, exists, literal_column, or_, select
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
-from pennypost.protocol.event import parse_event
+from pennypost.protocol.event import KIND_GIFT_WRAP, parse_event
 from pennypost_mint.runtime.limits import MAX_LIMIT, QUERY_ROWS
 from pennypost_postoffice.live import Watch, is_addressed_to
 from pennypost_postoffice.rows import is_concealed, tag_key
@@ -156,6 +157,8 @@ def _statement(shape: Shape) -> Any:
     if shape.kinds:
         leads = not shape.ids and not by_tag and not shape.authors
         conditions.append(_among(shape, events.c.kind, "kinds", leads))
+    if not shape.ids and not shape.authors and not shape.tags:
+        conditions.append(events.c.kind != literal_column(str(KIND_GIFT_WRAP)))
     for number in range(1 if by_tag else 0, shape.tags):
         other = tags.alias()
         conditions.append(

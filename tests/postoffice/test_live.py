@@ -117,13 +117,21 @@ def _heard(vt: bool, wanted: dict[str, Any], *, private: bool = False, authentic
 
 
 def test_wraps_without_view_tag_go_to_filters_that_name_the_receiver() -> None:
-    assert _heard(True, {})
-    assert not _heard(False, {})
+    assert _heard(True, {"#p": [KEYS[0]]})
+    assert not _heard(False, {"#x": ["y"]})
     assert _heard(False, {"#p": [KEYS[0]]})
     assert not _heard(False, {"#p": [KEYS[0]]}, private=True)
     assert not _heard(False, {"#p": [KEYS[0]]}, private=True, authenticated=KEYS[1])
     assert _heard(False, {"#p": [KEYS[0]]}, private=True, authenticated=KEYS[0])
-    assert _heard(True, {}, private=True)
+    assert _heard(True, {"#p": [KEYS[0]]}, private=True)
+
+
+def test_wraps_are_heard_by_whoever_names_what_finds_them() -> None:
+    """As of stored ones: by id, author or tag. Who wants every letter reads the header feed."""
+    assert not _heard(True, {})
+    assert not _heard(True, {"since": 0})
+    assert _heard(True, {"#p": [KEYS[0], KEYS[1]]})
+    assert not _heard(True, {"#p": [KEYS[1]]})
 
 
 def test_what_comes_while_stored_events_are_sent() -> None:

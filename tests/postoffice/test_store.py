@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from pennypost.protocol.event import Event, event_json
+from pennypost.protocol.event import KIND_GIFT_WRAP, Event, event_json
 from pennypost.protocol.filter import Filter, matches, parse_filter
 from pennypost.protocol.price import Postage
 from pennypost_migrations import upgrade
@@ -90,7 +90,9 @@ def _expected(events: list[Event], wanted: Filter) -> list[Event]:
     seen = [
         event
         for event in sorted(events, key=lambda event: (-event.created_at, event.id))
-        if matches(wanted, event) and (watch.names_receiver or not is_concealed(event.kind, event_json(event)))
+        if matches(wanted, event)
+        and (event.kind != KIND_GIFT_WRAP or wanted.ids is not None or wanted.authors is not None or wanted.tags)
+        and (watch.names_receiver or not is_concealed(event.kind, event_json(event)))
     ]
     return seen if wanted.limit is None else seen[: wanted.limit]
 

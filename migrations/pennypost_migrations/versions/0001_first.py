@@ -130,9 +130,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("events_author", "events", ["pubkey", "created_at"])
-    op.create_index("events_keep_until", "events", ["keep_until"])
-    op.create_index("events_kind", "events", ["kind", "created_at"])
-    op.create_index("events_time", "events", ["created_at"])
+    no_wrap = sa.text("kind <> 1059")
+    op.create_index("events_kind", "events", ["kind", "created_at"], sqlite_where=no_wrap, postgresql_where=no_wrap)
+    op.create_index("events_time", "events", ["created_at"], sqlite_where=no_wrap, postgresql_where=no_wrap)
     op.create_table(
         "feed",
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
