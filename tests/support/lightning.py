@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import httpx
+
+from pennypost.protocol.bolt11 import parse_invoice
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
 
 BED = Path(__file__).parents[1] / "lightning_bed"
 SOURCES = ("lnd/go.mod", "lnd/go.sum", "lnd/build.sh")
@@ -67,6 +77,32 @@ class LightningBed:
         if done.returncode not in (0, 1):
             raise RuntimeError(f"paying: {done.stdout[-500:]}{done.stderr[-500:]}")
         return done.returncode == 0
+
+    def pay_amount(self, bolt11: str, sat: int) -> bool:
+        """The payer sends another amount than the invoice asks for: whether it arrived."""
+        invoice, payer = parse_invoice(bolt11), self.nodes["payer"]
+        trusted = ssl.create_default_context(cafile=payer["tls_cert"])
+        trusted.check_hostname = False
+        order = {
+            "dest": _base64(invoice.payee),
+            "amt": str(sat),
+            "payment_hash": _base64(invoice.payment_hash),
+            "payment_addr": _base64(invoice.payment_secret),
+            "dest_features": ["TLV_ONION_REQ", "PAYMENT_ADDR_REQ", "MPP_OPT"],
+            "final_cltv_delta": 80,
+            "timeout_seconds": 20,
+            "fee_limit_msat": "10000",
+            "no_inflight_updates": True,
+        }
+        macaroon = Path(payer["admin_macaroon"]).read_bytes().hex()
+        with httpx.Client(base_url=payer["rest"], verify=trusted, trust_env=False, timeout=60) as client:
+            done = client.post("/v2/router/send", json=order, headers={"Grpc-Metadata-macaroon": macaroon})
+        assert done.status_code == 200, done.text
+        return done.json()["result"]["status"] == "SUCCEEDED"
+
+    def admin_macaroon(self, node: str = "office") -> Path:
+        """The macaroon with every right, for programs that sit between the mint and the node."""
+        return self.folder / node / "data/chain/bitcoin/regtest/admin.macaroon"
 
     def command(self, name: str, *more: str) -> None:
         """`freeze`, `thaw`, `stop-mint-node`, `restart-mint-node`, `mine`: see lnd_bed.py."""
