@@ -19,6 +19,9 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        # One of ours, because asyncio starts a thread to end its own, and at exit none can be started any more.
+        self._executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix=name)
+        self.loop.set_default_executor(self._executor)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -32,7 +35,7 @@ class LoopThread:
                     task.cancel()
                 self.loop.run_until_complete(asyncio.wait(tasks))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self._executor.shutdown()
             self.loop.close()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
