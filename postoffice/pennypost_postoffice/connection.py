@@ -105,6 +105,7 @@ class Connection:
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._drained = asyncio.Event()
+        self._stalled = asyncio.Event()
         self._spent = 0.0
         self._spent_at = monotonic()
         self._closed = False
@@ -113,9 +114,12 @@ class Connection:
     async def run(self, receive: Receive, send: Send) -> None:
         """Serves until either side closes."""
         self._task = asyncio.current_task()
-        writer = asyncio.create_task(self._write(send))
+        tasks = [asyncio.create_task(self._write(send))]
         self.send(auth_message(self._challenge))
         try:
+            if self._wire is not None:
+                tasks.append(asyncio.create_task(self._resume_when_there_is_room(self._wire)))
+                self._wire.listen(self._heard)
             while True:
                 message = await receive()
                 if message["type"] == "websocket.disconnect":
@@ -128,7 +132,24 @@ class Connection:
                 raise
         finally:
             self.close()
-            writer.cancel()
+            for task in tasks:
+                task.cancel()
+
+    def _heard(self, text: str | None) -> None:
+        """One frame, straight from the socket."""
+        if self._closed:
+            return
+        self.received(text)
+        if self._is_full() and self._wire is not None:
+            self._wire.pause()
+            self._stalled.set()
+
+    async def _resume_when_there_is_room(self, wire: Wire) -> None:
+        while True:
+            await self._stalled.wait()
+            self._stalled.clear()
+            await self._wait_for_room()
+            wire.resume()
 
     def received(self, text: str | None) -> None:
         """One frame of the client; None for a binary one, which NIP-01 does not know."""

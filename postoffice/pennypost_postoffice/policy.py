@@ -48,6 +48,7 @@ class Policy:
         for rule in RULES:
             rule(event, size, now, sender)
         if is_ephemeral(event.kind):
+            not_expired(event, now)
             self._take(self._ephemeral, sender)
             return Postage(0, now, free=True)
         found = postage(event, size, now, self.prices)
@@ -84,8 +85,8 @@ def not_from_the_future(event: Event, size: int, now: int, sender: Sender) -> No
         raise EventTooFarAhead
 
 
-def not_expired(event: Event, size: int, now: int, sender: Sender) -> None:
-    """NIP-40; also of ephemeral events, which have no price and no other time to live."""
+def not_expired(event: Event, now: int) -> None:
+    """NIP-40 of ephemeral events, which have no price; that of the others is checked with it."""
     until = expiration(event)
     if until is not None and until <= now:
         raise EventExpired
@@ -93,8 +94,9 @@ def not_expired(event: Event, size: int, now: int, sender: Sender) -> None:
 
 def protected_by_its_author(event: Event, size: int, now: int, sender: Sender) -> None:
     """NIP-70: an event tagged `-` is taken from its authenticated author alone."""
-    if any(tag[0] == "-" for tag in event.tags) and event.pubkey not in sender.authenticated:
-        raise AuthRequired
+    for tag in event.tags:
+        if tag[0] == "-" and event.pubkey not in sender.authenticated:
+            raise AuthRequired
 
 
 Rule = Callable[[Event, int, int, Sender], None]
@@ -104,6 +106,5 @@ RULES: tuple[Rule, ...] = (
     not_too_large,
     not_vanishing,
     not_from_the_future,
-    not_expired,
     protected_by_its_author,
 )

@@ -31,7 +31,11 @@ class Recent:
 
     def recall(self, post: Post) -> None:
         """Sets `post.memory` when its id or one of its proofs is remembered."""
-        known = tuple(self._ys[proof[2]] for proof in post.stamp.proofs if proof[2] in self._ys) if post.stamp else ()
+        known: tuple[bytes, ...] = ()
+        if post.stamp is not None:
+            for proof in post.stamp.proofs:
+                if proof[2] in self._ys:
+                    known += (self._ys[proof[2]],)
         if known or post.id in self._ids:
             post.memory = known
 
