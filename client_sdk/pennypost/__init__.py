@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pennypost._sandbox import Sandbox, sandbox
     from pennypost.client import AsyncClient
-    from pennypost.ledger import Balance, Purchase
+    from pennypost.ledger import Balance
     from pennypost.mail import Mail, Receipt
+    from pennypost.orders import Purchase
     from pennypost.protocol.errors import (
         ClientError,
         HomeUnusable,
@@ -76,7 +77,7 @@ _HOMES = {
     "Check": "stamps",
     "Client": "sync",
     "Mail": "mail",
-    "Purchase": "ledger",
+    "Purchase": "orders",
     "Receipt": "mail",
     "Sandbox": "_sandbox",
     "sandbox": "_sandbox",

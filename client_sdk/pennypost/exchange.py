@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from pennypost import ledger
+from pennypost import ledger, orders
 from pennypost.home import SEED, Home
-from pennypost.ledger import Keyset, Operation, Purchase
 from pennypost.mint_client import BATCH, MintClient, unblind
+from pennypost.orders import Keyset, Operation, Purchase
 from pennypost.protocol.answers import BlindSignature
 from pennypost.protocol.errors import (
     HomeUnusable,
@@ -108,7 +108,7 @@ class Exchange:
     async def recover(self) -> list[str]:
         """Run again whatever has no answer; the codes of what could not be settled now. Needs the turn."""
         problems: list[str] = []
-        for operation in await self.store.run(ledger.open_operations_on, self.mint.url):
+        for operation in await self.store.run(orders.open_operations_on, self.mint.url):
             try:
                 await self._run(operation)
             except PennypostError as error:
@@ -126,7 +126,7 @@ class Exchange:
                 keyset = await self.mint.active(self.now())
                 amounts = _sizes(keyset, purchase.amount, ledger.READY)
                 operation = await self.store.run(
-                    ledger.begin_mint_on, self.seed(), purchase, keyset.id, amounts, self.now()
+                    orders.begin_mint_on, self.seed(), purchase, keyset.id, amounts, self.now()
                 )
                 if operation is None:
                     return
@@ -140,7 +140,7 @@ class Exchange:
     async def swap(self, inputs: Sequence[Proof], begin_on: Callable[..., Operation | None], want: int = 0) -> int:
         """Swap `inputs` for new proofs, `want` sat of them in as few as can be: the sat that came in. Needs the turn.
 
-        `begin_on` is `ledger.begin_swap_on` or `ledger.begin_receive_on`. 0 where another process has taken one of the
+        `begin_on` is `orders.begin_swap_on` or `orders.begin_receive_on`. 0 where another process has taken one of the
         inputs meanwhile. Raises MintError, StampTooLittle.
         """
         refusal: MintError = OutputSigned()
@@ -194,7 +194,7 @@ class Exchange:
         done = 0
         while proofs := await self.store.run(ledger.proofs_on, self.mint.url, "exposed", ledger.MOST_PROOFS):
             with suppress(ProofSpent):
-                await self.swap(proofs, ledger.begin_swap_on)
+                await self.swap(proofs, orders.begin_swap_on)
             done += len(proofs)
             if on_progress is not None:
                 on_progress("swapping for fresh stamps", done, 0)
@@ -202,7 +202,7 @@ class Exchange:
     async def signed_from(self, keyset: Keyset, first: int) -> dict[int, Proof]:
         """Counter and proof of whatever the mint has signed of one batch of counters (NUT-13, NUT-09)."""
         seed = self.seed()
-        outputs = [ledger.derived_output(seed, keyset.id, first + place, 1) for place in range(BATCH)]
+        outputs = [orders.derived_output(seed, keyset.id, first + place, 1) for place in range(BATCH)]
         return {
             first + place: unblind(keyset, output, signature)
             for place, (output, signature) in enumerate(zip(outputs, await self.mint.restore(outputs), strict=True))
@@ -233,7 +233,7 @@ class Exchange:
     async def _ask(self, operation: Operation) -> Sequence[BlindSignature]:
         if operation.quote is None:
             return await self.mint.swap(operation.inputs, operation.outputs)
-        purchase = await self.store.run(ledger.purchase_on, self.mint.url, operation.quote)
+        purchase = await self.store.run(orders.purchase_on, self.mint.url, operation.quote)
         return await self.mint.mint(operation.quote, purchase.key, operation.outputs)
 
     async def _finish(self, operation: Operation, signatures: Sequence[BlindSignature]) -> None:
@@ -242,7 +242,7 @@ class Exchange:
             unblind(keysets[output.keyset], output, signature)
             for output, signature in zip(operation.outputs, signatures, strict=True)
         ]
-        await self.store.run(ledger.finish_on, operation, proofs)
+        await self.store.run(orders.finish_on, operation, proofs)
 
     async def _restored(self, operation: Operation) -> bool:
         """Whether the mint had answered this very operation before; its answer is taken then (NUT-09)."""
@@ -262,13 +262,13 @@ class Exchange:
     async def _abandon(self, operation: Operation) -> None:
         states = await self.mint.states(operation.inputs)
         spent = [proof for proof, state in zip(operation.inputs, states, strict=True) if state == "SPENT"]
-        await self.store.run(ledger.abandon_on, operation, spent)
+        await self.store.run(orders.abandon_on, operation, spent)
 
     async def _move_on(self, keyset: Keyset) -> None:
         """Follow the mint to its keysets, and past what it signed for another device with the same seed (NUT-13)."""
         await self.mint.keysets(refresh=True)
-        while found := await self.signed_from(keyset, await self.store.run(ledger.counter_on, keyset.id)):
-            await self.store.run(ledger.advance_on, keyset.id, max(found) + 1)
+        while found := await self.signed_from(keyset, await self.store.run(orders.counter_on, keyset.id)):
+            await self.store.run(orders.advance_on, keyset.id, max(found) + 1)
 
     async def _make_change(self, amount: int) -> None:
         """Swap towards being able to take `amount` exactly: what was exposed first, then the largest.
@@ -287,7 +287,7 @@ class Exchange:
         if worth < min(amount, 2):
             raise NotEnoughStamps
         with suppress(ProofSpent):
-            await self.swap(inputs, ledger.begin_swap_on, min(amount, worth))
+            await self.swap(inputs, orders.begin_swap_on, min(amount, worth))
 
 
 def after_fee(inputs: Sequence[Proof], keysets: Mapping[str, Keyset]) -> int:

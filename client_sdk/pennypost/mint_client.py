@@ -18,8 +18,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from pennypost import ledger
-from pennypost.ledger import Keyset, Output
+from pennypost import orders
+from pennypost.orders import Keyset, Output
 from pennypost.protocol import answers, bdhke, nuts, secp
 from pennypost.protocol.answers import BlindedMessage, BlindSignature, encode, read_answer
 from pennypost.protocol.errors import (
@@ -101,7 +101,7 @@ class MintClient:
     async def keysets(self, refresh: bool = False) -> Mapping[str, Keyset]:
         """All keysets by id, of every unit, from the store or the mint; `refresh` asks the mint again (NUT-02)."""
         if not self._keysets:
-            self._keysets = await self._store.run(ledger.keysets_on, self.url)
+            self._keysets = await self._store.run(orders.keysets_on, self.url)
         if refresh or not self._keysets:
             self._keysets = await self._fetch_keysets()
         return self._keysets
@@ -120,14 +120,14 @@ class MintClient:
 
     async def _fetch_keysets(self) -> dict[str, Keyset]:
         listed = (await self._get("/v1/keysets", answers.KeysetsAnswer)).keysets
-        known = await self._store.run(ledger.keysets_on, self.url)
+        known = await self._store.run(orders.keysets_on, self.url)
         found: dict[str, Keyset] = {}
         for each in listed:
             # Ids of the first mints are of a form that no NUT describes any more: not for us, and no reason to refuse.
             if is_keyset_id(each.id):
                 keys = known[each.id].keys if each.id in known else None
                 found[each.id] = await self._keyset(each, keys)
-        await self._store.run(ledger.save_keysets_on, self.url, list(found.values()))
+        await self._store.run(orders.save_keysets_on, self.url, list(found.values()))
         return found
 
     async def _keyset(self, info: answers.KeysetInfo, keys: dict[int, bytes] | None) -> Keyset:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pennypost import ledger
@@ -56,7 +56,7 @@ class Letter:
 
     event: Event
     office: str
-    token: str | None
+    token: str | None = field(repr=False)
     sat: int
     mint: str
 
@@ -87,7 +87,7 @@ class Outbox:
         """Send what an earlier run left without an answer. Raises as `send`; the rest stays for later."""
         await self._store.run(drop_expired_on, self._exchange.now())
         receipts: list[Receipt] = []
-        for letter in await self._store.run(waiting_on, self._office.url):
+        for letter in await self._store.run(waiting_on, self._office.url, self._exchange.mint.url):
             if letter.event.id not in self._under_way:
                 self._under_way.add(letter.event.id)
                 try:
@@ -210,12 +210,12 @@ def write_letter_on(connection: sqlite3.Connection, letter: Letter, proofs: list
     ledger.hold_on(connection, proofs, "reserved", letter.event.id)
 
 
-def waiting_on(connection: sqlite3.Connection, office: str) -> list[Letter]:
-    """Letters without an answer, the oldest first."""
+def waiting_on(connection: sqlite3.Connection, office: str, mint: str) -> list[Letter]:
+    """Letters to an office without an answer, stamped by a mint, the oldest first."""
     rows = connection.execute(
-        "SELECT event, office, token, sat, mint FROM outbox WHERE office = ? AND state = 'waiting'"
+        "SELECT event, office, token, sat, mint FROM outbox WHERE office = ? AND mint = ? AND state = 'waiting'"
         " ORDER BY created_at, event_id",
-        (office,),
+        (office, mint),
     )
     return [Letter(parse_event(event), *rest) for event, *rest in rows]
 

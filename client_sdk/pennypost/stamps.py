@@ -18,10 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pennypost import ledger
+from pennypost import ledger, orders
 from pennypost.exchange import Exchange, Progress
-from pennypost.ledger import Balance, Keyset, Purchase
+from pennypost.ledger import Balance
 from pennypost.mint_client import BATCH, UNIT, Quote
+from pennypost.orders import Keyset, Purchase
 from pennypost.protocol import bdhke, secp
 from pennypost.protocol.errors import (
     InvalidInput,
@@ -128,11 +129,11 @@ class Stamps:
         if not 0 < amount <= MOST:
             raise InvalidInput("a purchase is of 1 stamp or more")
         self._exchange.seed()
-        opened = await self._store.run(ledger.open_purchases_on, self.mint.url)
+        opened = await self._store.run(orders.open_purchases_on, self.mint.url)
         await self._exchange.settle()
         for each in opened:
             if each.amount == amount and each.quote not in self._mine:
-                purchase = await self._store.run(ledger.purchase_on, each.mint, each.quote)
+                purchase = await self._store.run(orders.purchase_on, each.mint, each.quote)
                 if purchase.state == "issued" or await self._usable(purchase):
                     return purchase
         while not secp.valid_secret(key := secrets.token_bytes(32)):
@@ -140,7 +141,7 @@ class Stamps:
         quote = await self.mint.quote(amount, key)
         expiry = quote.expiry or self._exchange.now() + 3600
         purchase = Purchase(self.mint.url, quote.quote, amount, quote.request, "unpaid", expiry, key)
-        await self._store.run(ledger.add_purchase_on, purchase, self._exchange.now())
+        await self._store.run(orders.add_purchase_on, purchase, self._exchange.now())
         return purchase
 
     async def balance(self) -> int:
@@ -182,7 +183,7 @@ class Stamps:
         found = await self._usable_token(found)
         await self._exchange.settle()
         async with self._exchange.turn:
-            return await self._exchange.swap(found.proofs, ledger.begin_receive_on)
+            return await self._exchange.swap(found.proofs, orders.begin_receive_on)
 
     async def check(self, *, on_progress: Progress | None = None) -> Check:
         """Hold the wallet against the mint (NUT-07): finish what was left open, forget what is spent.
@@ -236,7 +237,7 @@ class Stamps:
     async def _look(self, purchase: Purchase) -> Quote:
         quote = await self.mint.quote_state(purchase.quote)
         if quote.paid and purchase.state != "paid":
-            await self._store.run(ledger.set_purchase_on, purchase.mint, purchase.quote, "paid")
+            await self._store.run(orders.set_purchase_on, purchase.mint, purchase.quote, "paid")
         return quote
 
     async def _until_paid(self, purchase: Purchase, on_progress: Progress | None, timeout: float | None) -> None:
@@ -261,7 +262,7 @@ class Stamps:
     async def _claim(self, on_progress: Progress | None) -> list[str]:
         """Have the stamps of every purchase that was paid meanwhile; codes of what could not be had."""
         problems: list[str] = []
-        purchases = await self._store.run(ledger.open_purchases_on, self.mint.url)
+        purchases = await self._store.run(orders.open_purchases_on, self.mint.url)
         for done, purchase in enumerate(purchases):
             if on_progress is not None:
                 on_progress("asking for purchases", done, len(purchases))
@@ -272,7 +273,7 @@ class Stamps:
                 if quote.paid:
                     await self._exchange.issue(purchase)
                 elif quote.issued:
-                    await self._store.run(ledger.set_purchase_on, purchase.mint, purchase.quote, "issued")
+                    await self._store.run(orders.set_purchase_on, purchase.mint, purchase.quote, "issued")
             except PennypostError as error:
                 problems.append(error.code)
         return problems
@@ -308,7 +309,7 @@ class Stamps:
             signed = await self._exchange.signed_from(keyset, first)
             empty = 0 if signed else empty + 1
             if signed:
-                await self._store.run(ledger.advance_on, keyset.id, max(signed) + 1)
+                await self._store.run(orders.advance_on, keyset.id, max(signed) + 1)
                 _, unspent = await self._sorted(list(signed.values()))
                 found += await self._store.run(ledger.add_proofs_on, self.mint.url, unspent, "exposed")
             first += BATCH

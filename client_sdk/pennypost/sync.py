@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from pennypost.client import KEEP, MAX_STAMPS, AsyncClient
 from pennypost.exchange import Progress
-from pennypost.ledger import Balance, Purchase
+from pennypost.ledger import Balance
 from pennypost.mail import Mail, Privacy, Receipt
+from pennypost.orders import Purchase
 from pennypost.outbox import PATIENCE
 from pennypost.stamps import Check
 from pennypost.stamps import Stamps as AsyncStamps

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pennypost import AsyncClient, ledger
+from pennypost import AsyncClient, orders
 from pennypost.outbox import waiting_on
 from tests.sdk.deadly_proxy import DeadlyProxy, When
 from tests.support.server import Server, clean_environment
@@ -73,7 +73,7 @@ async def test_buying(proxy: DeadlyProxy, tmp_path: Path, when: When) -> None:
 
     async def verify(home: Path, output: str, lived: bool) -> None:
         async with AsyncClient(proxy.url, home) as alice:
-            ordered = len(await alice._store.run(ledger.open_purchases_on, proxy.url))
+            ordered = len(await alice._store.run(orders.open_purchases_on, proxy.url))
             had = await alice.stamps.balance()
             assert had == 10 or not lived
             if ordered:
@@ -140,7 +140,7 @@ async def test_sending_a_letter(proxy: DeadlyProxy, tmp_path: Path, when: When) 
 
         async def verify(home: Path, output: str, lived: bool) -> None:
             async with AsyncClient(proxy.url, home) as alice:
-                written = len(await alice._store.run(waiting_on, proxy.url))
+                written = len(await alice._store.run(waiting_on, proxy.url, proxy.url))
                 receipts = await alice.flush()
                 assert len(receipts) == written and all(each.accepted for each in receipts)
                 check = await alice.stamps.check()

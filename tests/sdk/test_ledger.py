@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pennypost import ledger
+from pennypost import ledger, orders
 from pennypost.protocol.errors import InvalidInput
 from pennypost.protocol.token import Proof
 from pennypost.store import MIGRATIONS
@@ -80,17 +80,17 @@ def test_more_proofs_than_an_office_takes_are_not_chosen(connection: sqlite3.Con
 def test_a_swap_and_its_end(connection: sqlite3.Connection) -> None:
     seed, mine = bytes(64), proofs(4, 4)
     ledger.add_proofs_on(connection, MINT, mine, "unspent")
-    operation = ledger.begin_swap_on(connection, seed, MINT, mine, KEYSET, [1, 1, 2, 4], 7)
+    operation = orders.begin_swap_on(connection, seed, MINT, mine, KEYSET, [1, 1, 2, 4], 7)
     assert operation is not None
     assert ledger.balance_on(connection, MINT) == ledger.Balance(in_flight=8)
-    assert ledger.begin_swap_on(connection, seed, MINT, mine, KEYSET, [8], 7) is None
-    assert ledger.open_operations_on(connection, MINT) == [operation]
-    assert ledger.counter_on(connection, KEYSET) == 4
+    assert orders.begin_swap_on(connection, seed, MINT, mine, KEYSET, [8], 7) is None
+    assert orders.open_operations_on(connection, MINT) == [operation]
+    assert orders.counter_on(connection, KEYSET) == 4
     made = [Proof(each.amount, KEYSET, each.secret, "02" + "22" * 32) for each in operation.outputs]
     for _ in range(2):
-        ledger.finish_on(connection, operation, made)
+        orders.finish_on(connection, operation, made)
         assert ledger.balance_on(connection, MINT) == ledger.Balance(stamps=8)
-    ledger.abandon_on(connection, operation)
+    orders.abandon_on(connection, operation)
     assert ledger.balance_on(connection, MINT) == ledger.Balance(stamps=8)
     assert connection.execute("SELECT count(*) FROM outputs").fetchone() == (0,)
 
@@ -98,38 +98,38 @@ def test_a_swap_and_its_end(connection: sqlite3.Connection) -> None:
 def test_an_abandoned_swap_gives_back_what_is_not_spent(connection: sqlite3.Connection) -> None:
     mine = proofs(4, 2)
     ledger.add_proofs_on(connection, MINT, mine, "unspent")
-    operation = ledger.begin_swap_on(connection, bytes(64), MINT, mine, KEYSET, [6], 7)
+    operation = orders.begin_swap_on(connection, bytes(64), MINT, mine, KEYSET, [6], 7)
     assert operation is not None
-    ledger.abandon_on(connection, operation, mine[:1])
+    orders.abandon_on(connection, operation, mine[:1])
     assert ledger.proofs_on(connection, MINT, "exposed") == mine[1:]
-    assert ledger.counter_on(connection, KEYSET) == 1
+    assert orders.counter_on(connection, KEYSET) == 1
 
 
 def test_an_abandoned_token_leaves_nothing(connection: sqlite3.Connection) -> None:
-    operation = ledger.begin_receive_on(connection, bytes(64), MINT, proofs(4, 2), KEYSET, [6], 7)
+    operation = orders.begin_receive_on(connection, bytes(64), MINT, proofs(4, 2), KEYSET, [6], 7)
     assert ledger.balance_on(connection, MINT) == ledger.Balance()
     with pytest.raises(InvalidInput):
-        ledger.begin_receive_on(connection, bytes(64), MINT, proofs(4, 2), KEYSET, [6], 7)
-    ledger.abandon_on(connection, operation)
+        orders.begin_receive_on(connection, bytes(64), MINT, proofs(4, 2), KEYSET, [6], 7)
+    orders.abandon_on(connection, operation)
     assert connection.execute("SELECT count(*) FROM proofs").fetchone() == (0,)
 
 
 def test_a_purchase_is_issued_once(connection: sqlite3.Connection) -> None:
-    purchase = ledger.Purchase(MINT, "quote", 3, "lnbc", "unpaid", 9, bytes(32))
-    ledger.add_purchase_on(connection, purchase, 7)
-    assert ledger.open_purchases_on(connection, MINT) == [purchase]
-    operation = ledger.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 1, 1], 7)
+    purchase = orders.Purchase(MINT, "quote", 3, "lnbc", "unpaid", 9, bytes(32))
+    orders.add_purchase_on(connection, purchase, 7)
+    assert orders.open_purchases_on(connection, MINT) == [purchase]
+    operation = orders.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 1, 1], 7)
     assert operation is not None
-    assert ledger.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 2], 8) == operation
-    ledger.finish_on(connection, operation, [])
-    assert ledger.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 2], 8) is None
-    ledger.set_purchase_on(connection, MINT, "quote", "unpaid")
-    assert ledger.purchase_on(connection, MINT, "quote").state == "issued"
-    assert ledger.open_purchases_on(connection, MINT) == []
+    assert orders.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 2], 8) == operation
+    orders.finish_on(connection, operation, [])
+    assert orders.begin_mint_on(connection, bytes(64), purchase, KEYSET, [1, 2], 8) is None
+    orders.set_purchase_on(connection, MINT, "quote", "unpaid")
+    assert orders.purchase_on(connection, MINT, "quote").state == "issued"
+    assert orders.open_purchases_on(connection, MINT) == []
 
 
 def test_text_shows_no_secret() -> None:
-    output = ledger.derived_output(bytes(64), KEYSET, 0, 1)
-    purchase = ledger.Purchase(MINT, "quote", 3, "lnbc", "unpaid", 9, b"\x77" * 32)
+    output = orders.derived_output(bytes(64), KEYSET, 0, 1)
+    purchase = orders.Purchase(MINT, "quote", 3, "lnbc", "unpaid", 9, b"\x77" * 32)
     assert output.secret not in repr(output) and repr(output.r) not in repr(output)
     assert repr(purchase.key) not in repr(purchase)

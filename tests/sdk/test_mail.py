@@ -82,7 +82,7 @@ async def test_what_a_receipt_and_a_letter_say(client: Make) -> None:
     assert mail.text == "hello Bob\nsecond line: ünï ✉"
     assert mail.kept_until == receipt.kept_until == mail.sent_at + 3_600
     assert await alice.stamps.summary() == ledger.Balance(stamps=4)
-    assert not await alice._store.run(waiting_on, alice.office.url)
+    assert not await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url)
 
 
 @pytest.mark.parametrize("how", ["npub", "hex", "nprofile", "uri"])
@@ -169,7 +169,7 @@ async def test_not_enough_stamps_sends_nothing(client: Make, meddler: Meddler) -
     with pytest.raises(NotEnoughStamps):
         await alice.send(bob.npub, "hello")
     assert "EVENT" not in meddler.asked
-    assert not await alice._store.run(waiting_on, alice.office.url)
+    assert not await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url)
 
 
 @pytest.mark.parametrize("text", ["x" * 17_000, "✉" * 6_000])
@@ -286,7 +286,7 @@ async def test_what_passes_is_waited_for_and_kept(
     with pytest.raises(error):
         await alice.send(bob.npub, "x", patience=0)
     assert await alice.stamps.summary() == ledger.Balance(stamps=4, reserved=1)
-    assert len(await alice._store.run(waiting_on, alice.office.url)) == 1
+    assert len(await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url)) == 1
     meddler.honest()
     (receipt,) = await client(tmp_path).flush()
     assert (receipt.accepted, receipt.code, receipt.stamps) == (True, "duplicate", 1)
@@ -375,7 +375,7 @@ async def test_a_letter_left_over_does_not_hold_up_the_next(
 
     meddler.frames = first_fails
     assert (await later.send(bob.npub, "second")).accepted
-    assert len(told) == 1 and len(await later._store.run(waiting_on, later.office.url)) == 1
+    assert len(told) == 1 and len(await later._store.run(waiting_on, later.office.url, later.stamps.mint.url)) == 1
     (receipt,) = await later.flush()
     assert receipt.accepted and sorted(await texts(bob)) == ["first", "second"]
     assert await later.stamps.summary() == ledger.Balance(stamps=3)
@@ -395,7 +395,7 @@ async def test_interrupted_sending(
 
         died = await dies(office, home, send, way, step, monkeypatch)
         alice = client(home)
-        written = len(await alice._store.run(waiting_on, alice.office.url))
+        written = len(await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url))
         receipts = await alice.flush()
         assert len(receipts) == written and all(each.accepted for each in receipts)
         check = await alice.stamps.check()
@@ -421,7 +421,7 @@ async def test_an_expired_letter_is_dropped_and_its_stamp_given_back(
     meddler.honest()
     later = client(tmp_path, clock=lambda: 2**33)
     assert await later.flush() == []
-    assert not await later._store.run(waiting_on, later.office.url)
+    assert not await later._store.run(waiting_on, later.office.url, later.stamps.mint.url)
     assert (await later.stamps.summary()).stamps == 5
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from pennypost import AsyncClient, Purchase, Sandbox, ledger
+from pennypost import AsyncClient, Purchase, Sandbox, ledger, orders
 from pennypost.protocol.bdhke import hash_to_curve
 from pennypost.protocol.errors import (
     InvalidInput,
@@ -50,7 +50,7 @@ async def test_secrets_follow_from_the_seed(client: Make) -> None:
     await alice.stamps.buy(3)
     exchange = alice.stamps._exchange
     keyset = await alice.stamps.mint.active(exchange.now())
-    expected = {ledger.derived_output(exchange.seed(), keyset.id, counter, 1).secret for counter in range(3)}
+    expected = {orders.derived_output(exchange.seed(), keyset.id, counter, 1).secret for counter in range(3)}
     proofs = await alice._store.run(ledger.proofs_on, alice.stamps.mint.url, "unspent")
     assert {proof.secret for proof in proofs} == expected
 
@@ -325,7 +325,7 @@ async def test_interrupted_purchase(
         home = tmp_path / str(step)
         died = await dies(office, home, buy, way, step, monkeypatch)
         alice = client(home)
-        ordered = len(await alice._store.run(ledger.open_purchases_on, alice.stamps.mint.url))
+        ordered = len(await alice._store.run(orders.open_purchases_on, alice.stamps.mint.url))
         had = await alice.stamps.balance()
         check = await alice.stamps.check()
         assert check.stamps == (10 if ordered else had), (way, step)
@@ -350,7 +350,7 @@ async def test_interrupted_purchase_taken_up_by_the_same_call(
         complete = await alice.stamps.balance()
         await alice.stamps.buy(10)
         assert await alice.stamps.balance() == complete + 10, (way, step)
-        assert not await alice._store.run(ledger.open_purchases_on, alice.stamps.mint.url)
+        assert not await alice._store.run(orders.open_purchases_on, alice.stamps.mint.url)
         if not died:
             return
     pytest.fail("the work had no end")

@@ -10,7 +10,7 @@ import pytest
 
 from pennypost import store as store_module
 from pennypost.home import Home
-from pennypost.ledger import advance_on, counter_on
+from pennypost.orders import advance_on, counter_on
 from pennypost.protocol.errors import HomeUnusable
 from pennypost.store import MIGRATIONS, Store
 

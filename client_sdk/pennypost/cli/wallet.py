@@ -17,7 +17,7 @@ from pennypost.protocol.errors import InvalidInput, OfficeUnreachable, Pennypost
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
-    from pennypost.ledger import Purchase
+    from pennypost.orders import Purchase
 
 app = typer.Typer(help="Your stamps: buy, balance, send, receive, check, restore.", no_args_is_help=True)
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
+from msgspec import Meta
 
 from pennypost.protocol import secp
 from pennypost.protocol.answers import (
@@ -121,50 +122,58 @@ _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
 _QUOTE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+# What these say of their fields is for the OpenAPI document; they are read below, with the numbers that the NUTs give.
+QuoteId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
+QuoteSign = Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$(?!\n)")]
+HexKey = Annotated[str, Meta(pattern=r"^0[23][0-9a-f]{64}$(?!\n)")]
+HexY = Annotated[str, Meta(pattern=r"^0[23][0-9a-fA-F]{64}$(?!\n)")]
+Outputs = Annotated[list[BlindedMessage], Meta(max_length=MAX_ITEMS)]
+
+
 class SwapRequest(msgspec.Struct, frozen=True):
     """Body of `POST /v1/swap` (NUT-03). A proof's DLEQ was dropped unread."""
 
-    inputs: list[Proof]
-    outputs: list[BlindedMessage]
+    inputs: Annotated[list[Proof], Meta(max_length=MAX_ITEMS)]
+    outputs: Outputs
 
 
 class QuoteRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Body of `POST /v1/mint/quote/bolt11` (NUT-23): `amount` in `unit`; `pubkey` locks the quote (NUT-20)."""
 
-    amount: int
-    unit: str
-    description: str | None = None
-    pubkey: str | None = None
+    amount: Annotated[int, Meta(ge=1, le=MAX_SUM)]
+    unit: Annotated[str, Meta(min_length=1, max_length=MAX_UNIT)]
+    description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] | None = None
+    pubkey: HexKey | None = None
 
 
 class MintRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Body of `POST /v1/mint/bolt11` (NUT-04); `signature` for a locked quote, 128 hex digits (NUT-20)."""
 
-    quote: str
-    outputs: list[BlindedMessage]
-    signature: str | None = None
+    quote: QuoteId
+    outputs: Outputs
+    signature: QuoteSign | None = None
 
 
 class BatchCheckRequest(msgspec.Struct, frozen=True):
     """Body of `POST /v1/mint/quote/bolt11/check` (NUT-29)."""
 
-    quotes: list[str]
+    quotes: Annotated[list[QuoteId], Meta(max_length=MAX_BATCH)]
 
 
 class BatchMintRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Body of `POST /v1/mint/bolt11/batch` (NUT-29): `quote_amounts` and `signatures`, where there are any, one for
     each quote; a signature of 128 hex digits for a locked quote, null for another."""
 
-    quotes: list[str]
-    outputs: list[BlindedMessage]
-    quote_amounts: list[int] | None = None
-    signatures: list[str | None] | None = None
+    quotes: Annotated[list[QuoteId], Meta(min_length=1, max_length=MAX_BATCH)]
+    outputs: Outputs
+    quote_amounts: Annotated[list[Annotated[int, Meta(ge=1, le=MAX_SUM)]], Meta(max_length=MAX_BATCH)] | None = None
+    signatures: Annotated[list[QuoteSign | None], Meta(max_length=MAX_BATCH)] | None = None
 
 
 class CheckStateRequest(msgspec.Struct, frozen=True):
     """Body of `POST /v1/checkstate` (NUT-07): the Ys as they were sent, in lower- or upper-case hex."""
 
-    Ys: list[str]
+    Ys: Annotated[list[HexY], Meta(max_length=MAX_ITEMS)]
 
     def points(self) -> list[bytes]:
         """The Ys as 33 bytes each, in order."""
