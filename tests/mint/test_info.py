@@ -74,7 +74,9 @@ async def test_every_route_is_documented_and_none_by_the_framework(document: Any
     for item in document["paths"].values():
         for operation in item.values():
             assert "422" not in operation["responses"]
-            assert {"200", "400", "503"} <= set(operation["responses"])
+            assert {"200", "500", "503"} <= set(operation["responses"])
+            takes = "requestBody" in operation or "parameters" in operation
+            assert ({"400", "429"} <= set(operation["responses"])) == takes
     assert "ValidationError" not in str(document)
     assert "$ref" not in str(document["paths"])
 
@@ -89,3 +91,5 @@ async def test_bodies_and_answers_have_their_shape(document: Any) -> None:
     assert {"amount", "id", "C_", "dleq"} <= set(signature["properties"])
     assert signature["properties"]["C_"]["pattern"]
     assert "413" in swap["responses"]
+    refused = swap["responses"]["400"]["content"]["application/json"]["schema"]
+    assert {10000, 10001, 11001, 11003, 11005, 12002} <= set(refused["properties"]["code"]["enum"])
