@@ -25,7 +25,7 @@ def test_cashu_ts_locks_and_unlocks(server: Server) -> None:
 def test_nutshell_wallet_locks_to_a_key(server: Server, tmp_path: Path) -> None:
     """Sent to another wallet's key: a third cannot take it, its owner can."""
     sender, owner, thief = (NutshellWallet(tmp_path / name, server.url) for name in ("sender", "owner", "thief"))
-    sender.run("invoice", "21")
+    sender.buy(21)
     lock, *_ = re.findall(r"P2PK:0[23][0-9a-f]{64}", owner.run("lock", "p2pk"))
     (token,) = re.findall(r"cashuB[\w-]+=*", sender.run("send", "5", "--lock", lock))
     with contextlib.suppress(AssertionError):

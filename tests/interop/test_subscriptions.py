@@ -23,7 +23,8 @@ def test_cashu_ts_waits_and_mints_a_batch(serve: Callable[..., Server]) -> None:
 
 def test_nutshell_waits(serve: Callable[..., Server], tmp_path: Path) -> None:
     """Where a mint announces subscriptions, Nutshell's command waits for them alone: it ends because it was told."""
-    server = serve(settings={"PLAY_SETTLE_AFTER": "1"})
+    # late enough for the wallet to have its subscription: see NutshellWallet.buy
+    server = serve(settings={"PLAY_SETTLE_AFTER": "3"})
     wallet = NutshellWallet(tmp_path / "nutshell", server.url)
     assert "Invoice paid" in wallet.run("invoice", "21")
     assert "Balance: 21 sat" in wallet.run("balance")

@@ -31,7 +31,7 @@ def _balance(text: str) -> int:
 async def test_nutshell_wallet(server: Server, tmp_path: Path) -> None:
     """Buys, sends to itself, and its stamp carries an event."""
     wallet = NutshellWallet(tmp_path / "nutshell", server.url)
-    bought = wallet.run("invoice", "21")
+    bought = wallet.buy(21)
     assert "Invoice" in bought
     assert _balance(wallet.run("balance")) == 21
 
