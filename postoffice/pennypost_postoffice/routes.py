@@ -115,6 +115,7 @@ def information_of(office: Office) -> dict[str, object]:
         max_content_length=MAX_EVENT,
         created_at_upper_limit=FUTURE,
         contact=settings.contact or None,
+        identity=office.keyring.identity[1:].hex(),
     )
 
 

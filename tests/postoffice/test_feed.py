@@ -147,6 +147,7 @@ async def test_information_document(sqlite_house: House) -> None:
         assert document["fees"]["publication"][0]["amount"] == 1
         assert document["fees"]["publication"][0]["method"]["Cashu"]["mints"] == [house.url]
         assert document["fees"]["stamp"][0]["mints"] == [house.url]
+        assert document["self"] == house.office.keyring.identity.hex()[2:]
         assert {1, 9, 11, 40, 42} <= set(document["supported_nips"])
         page = await http.get("/", headers={"accept": "text/html"})
         assert page.headers["content-type"].startswith("text/plain") and house.url in page.text
