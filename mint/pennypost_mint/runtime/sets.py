@@ -11,14 +11,15 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, Connection, Table, any_, bindparam, delete, func, select
+from sqlalchemy import ARRAY, Column, Connection, Table, UniqueConstraint, any_, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 Row = tuple[Any, ...]
 Columns = tuple[str, ...]
 
 ROWS = 64
-"""Most rows of one INSERT on SQLite; a power of two, as the sizes below it, so that few statements are compiled."""
+"""Most rows of one INSERT on SQLite; a power of two, as the sizes below it, so that few statements are compiled. Each
+statement lets go of the interpreter's lock and takes it again, and beside a busy event loop that is what costs."""
 
 CHUNK = 256
 """Most values of one IN list on SQLite; lists are padded to a power of two so that few statements are compiled."""
@@ -34,15 +35,12 @@ def insert_ignore(
     if not rows:
         return set()
     if connection.dialect.name == "sqlite":
+        if _only_key(table) == returning:
+            return _insert_fresh(connection, table, columns, rows, returning)
         cursor: Any = connection.connection.cursor()
         inserted: set[Any] = set()
-        start = 0
-        while start < len(rows):
-            # several rows a statement: the interpreter's lock is let go and taken again for each
-            size = min(ROWS, 1 << ((len(rows) - start).bit_length() - 1))
-            values = [value for row in rows[start : start + size] for value in row]
+        for size, values in _parts(rows):
             inserted.update(row[0] for row in cursor.execute(_sqlite_inserts(table, columns, returning, size), values))
-            start += size
         return inserted
     result = connection.execute(_postgresql_insert(table, columns, returning), _arrays(columns, rows))
     return {row[0] for row in result}
@@ -53,10 +51,33 @@ def insert_rows(connection: Connection, table: Table, columns: Columns, rows: Se
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        # through SQLAlchemy, so that a violated key is its IntegrityError and not the driver's
-        connection.exec_driver_sql(_sqlite_insert(table, columns), list(rows))
+        for size, values in _parts(rows):
+            # through SQLAlchemy, so that a violated key is its IntegrityError and not the driver's
+            connection.exec_driver_sql(_sqlite_inserts(table, columns, None, size), tuple(values))
         return
     connection.execute(_postgresql_insert(table, columns, None), _arrays(columns, rows))
+
+
+def _insert_fresh(connection: Connection, table: Table, columns: Columns, rows: Sequence[Row], key: str) -> set[Any]:
+    """`insert_ignore` where one column is the only key: SQLite has one writer, so what is absent now stays absent.
+
+    Rows that RETURNING hands back cost a step each, and with each step the interpreter's lock.
+    """
+    at = columns.index(key)
+    fresh = {row[at]: row for row in reversed(rows)}
+    for (existing,) in select_in(connection, table, (key,), key, list(fresh)):
+        del fresh[existing]
+    insert_rows(connection, table, columns, [row for row in rows if fresh.get(row[at]) is row])
+    return set(fresh)
+
+
+def _parts(rows: Sequence[Row]) -> Iterable[tuple[int, list[Any]]]:
+    """The rows in parts of a power of two, the values of each in one list."""
+    start = 0
+    while start < len(rows):
+        size = min(ROWS, 1 << ((len(rows) - start).bit_length() - 1))
+        yield size, [value for row in rows[start : start + size] for value in row]
+        start += size
 
 
 def select_in(connection: Connection, table: Table, columns: Columns, key: str, values: Iterable[Any]) -> list[Row]:
@@ -107,15 +128,21 @@ def _array(column: Column[Any], name: str) -> Any:
 
 
 @lru_cache(maxsize=128)
-def _sqlite_insert(table: Table, columns: Columns) -> str:
-    return _in_order(sqlite.insert(table).values({name: bindparam(name) for name in columns}), columns)
+def _sqlite_inserts(table: Table, columns: Columns, returning: str | None, size: int) -> str:
+    rows = [{name: bindparam(f"{name}{number}") for name in columns} for number in range(size)]
+    statement: Any = sqlite.insert(table).values(rows)
+    if returning is not None:
+        statement = statement.on_conflict_do_nothing().returning(table.c[returning])
+    return _in_order(statement, tuple(f"{name}{number}" for number in range(size) for name in columns))
 
 
 @lru_cache(maxsize=128)
-def _sqlite_inserts(table: Table, columns: Columns, returning: str, size: int) -> str:
-    rows = [{name: bindparam(f"{name}{number}") for name in columns} for number in range(size)]
-    statement = sqlite.insert(table).values(rows).on_conflict_do_nothing().returning(table.c[returning])
-    return _in_order(statement, tuple(f"{name}{number}" for number in range(size) for name in columns))
+def _only_key(table: Table) -> str | None:
+    """The column that alone decides whether a row meets an existing one; None for other tables."""
+    keys = [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
+    if keys or any(index.unique for index in table.indexes) or len(table.primary_key.columns) != 1:
+        return None
+    return table.primary_key.columns.values()[0].name
 
 
 def _in_order(statement: Any, names: Columns) -> str:
