@@ -25,8 +25,9 @@ CACHE = PROJECT / ".cache" / "bench"
 Watch = AbstractContextManager[object]
 
 PARTS = ("ceiling", "sqlite", "postgresql", "nostr-relay", "swaps")
-ROWS = ((1, 1), (1, 64), (8, 64), (64, 8))
-"""Connections, and events of each that wait for their answer. The first is one sender who waits: his latency."""
+ROWS = ((1, 1), (1, 64), (1, 512), (8, 64), (64, 8))
+"""Connections, and events of each that wait for their answer. The first is one sender who waits for each answer, the
+second one who does not; the others, with 512 events under way, are the load that ratios are taken at."""
 ONE_BY_ONE = 400
 """Events of the row that sends one at a time."""
 FILL = 20_000

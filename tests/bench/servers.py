@@ -29,6 +29,8 @@ from tests.support.server import Server, clean_environment
 
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 60
+UNLIMITED = {"RATE_LIMIT": "0"}
+"""One address buys all stamps here. Nutshell's limit is off, too."""
 
 UNLIMITED = {"RATE_LIMIT": "0"}
 """All load comes from one address, which is what the limits are against; Nutshell's are off, too."""
