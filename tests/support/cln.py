@@ -57,7 +57,7 @@ class ClnRest:
     def pay(self, payment_hash: str, msat: int) -> None:
         """The node receives so much for an invoice that is not paid yet."""
         invoice = self.invoices[payment_hash]
-        assert self._status(invoice) == "unpaid"
+        assert self.status(invoice) == "unpaid"
         self._payments += 1
         invoice |= {
             "status": "paid",
@@ -116,7 +116,7 @@ class ClnRest:
 
     def _list(self, payment_hash: str) -> dict[str, Any]:
         found = self.invoices.get(payment_hash)
-        return {"invoices": [] if found is None else [found | {"status": self._status(found)}]}
+        return {"invoices": [] if found is None else [found | {"status": self.status(found)}]}
 
     async def _wait(self, lastpay_index: int = 0, timeout: int | None = None) -> dict[str, Any]:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -131,6 +131,7 @@ class ClnRest:
                 raise Refused(500, TIMED_OUT) from None
 
     @staticmethod
-    def _status(invoice: dict[str, Any]) -> str:
+    def status(invoice: dict[str, Any]) -> str:
+        """unpaid, paid or expired."""
         late = invoice["status"] == "unpaid" and time.time() >= invoice["expires_at"]
         return "expired" if late else invoice["status"]

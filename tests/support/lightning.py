@@ -18,6 +18,7 @@ import httpx
 
 from pennypost.protocol.bolt11 import parse_invoice
 
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 

@@ -58,11 +58,16 @@ def open_client(url: str, headers: Mapping[str, str], trust: ssl.SSLContext) -> 
 async def send(
     client: httpx.AsyncClient, method: str, path: str, *, seconds: float = SECONDS, **options: Any
 ) -> Answer:
-    """One call that ends within `seconds`. Raises LightningUnavailable when there is no whole answer by then."""
+    """One call that ends within `seconds`. Raises LightningUnavailable when there is no whole answer by then.
+
+    The handshake has half of it, so that httpx itself ends one that hangs: cut off from outside, it leaves its socket
+    open until it is garbage.
+    """
+    limits = httpx.Timeout(seconds, connect=seconds / 2)
     try:
         async with (
             asyncio.timeout(seconds),
-            client.stream(method, path, timeout=seconds, **options) as response,
+            client.stream(method, path, timeout=limits, **options) as response,
         ):
             body = bytearray()
             async for chunk in response.aiter_bytes():

@@ -97,12 +97,15 @@ async function tell(invoice) {
 function follow() {
   const again = () => setTimeout(follow, 500);
   const request = open('GET', '/v1/invoices/subscribe', (response) => {
-    readline.createInterface({ input: response }).on('line', (line) => {
+    const updates = readline.createInterface({ input: response });
+    updates.on('line', (line) => {
       const { result } = JSON.parse(line);
       if (result?.state === 'SETTLED') tell(result);
     });
-    response.on('close', again);
+    // the node may end at any time
+    updates.on('error', () => undefined);
     response.on('error', () => undefined);
+    response.on('close', again);
   });
   request.on('error', again);
   request.end();
