@@ -16,7 +16,6 @@ from tests.bench.ceiling import Ceiling
 from tests.bench.mail import MailRun
 from tests.bench.swaps import SwapRun
 
-
 LOAD = 512
 """Events under way, over however many connections, that ratios are taken at."""
 
