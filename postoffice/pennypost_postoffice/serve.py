@@ -23,6 +23,9 @@ GRACE = 20
 
 BACKLOG = 2048
 
+UNREAD = 60
+"""Seconds after which the kernel gives up a connection whose peer takes nothing of what was sent (Linux)."""
+
 COLLECT = (20_000, 20, 20)
 """When Python looks for reference cycles: new objects, and multiples for older ones."""
 
@@ -103,9 +106,13 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Closing a connection waits for a peer that never reads; accepted connections inherit this end to it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1_000 * UNREAD)
+    return listener
 
 
 class Server(uvicorn.Server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from pennypost_mint.api import pay_play_invoice
 from pennypost_mint.runtime.database import open_database
 from pennypost_mint.runtime.limits import MAX_FRAME
+from pennypost_postoffice import serve as serving
 from tests.support.relay import Relay, letter
 from tests.support.server import Server
 from tests.support.stamps import MintClient, output
@@ -131,3 +133,14 @@ async def test_a_post_office_alone_serves_no_subscriptions(serve: Callable[..., 
             pass
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(f"{server.url}/v1/ws")).status_code == 404
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such option")
+def test_a_peer_that_never_reads_does_not_keep_its_socket() -> None:
+    """Measured: without it a connection that was cut off stayed open for as long as the peer liked."""
+    with serving._listen("127.0.0.1", 0) as listener:  # pyright: ignore[reportPrivateUsage]
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
