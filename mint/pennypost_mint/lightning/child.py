@@ -209,7 +209,8 @@ class _Running:
         if answer.get("ready") is True and not self._ready.done():
             self._ready.set_result(None)
             return
-        waiting = self._waiting.get(answer.get("id", 0))
+        number = answer.get("id")
+        waiting = self._waiting.get(number) if isinstance(number, int) else None
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 

@@ -105,7 +105,11 @@ class NutshellNode:
         if row is None or row.backend != self.till:
             # Another node's invoice: this one cannot know it.
             return Receipt(payment_hash, Progress.LOST, 0)
-        answer = await self._child.ask({"do": "look_up", "reference": row.reference})
+        try:
+            answer = await self._child.ask({"do": "look_up", "reference": row.reference})
+        except LightningUnavailable:
+            # Of an invoice that it has forgotten a service may only say that something went wrong.
+            answer = {}
         match answer.get("state"):
             case "SETTLED":
                 return Receipt(payment_hash, Progress.SETTLED, _received(answer.get("received_msat"), row.amount))
