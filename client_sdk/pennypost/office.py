@@ -7,12 +7,12 @@ Letters go out on one connection and are fetched on another, so that sending and
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
-from pennypost import outbox
 from pennypost.line import Line, filter_of
 from pennypost.protocol.errors import InvalidEvent, OfficeMisbehaves, OfficeUnreachable, TooMany
 from pennypost.protocol.event import KIND_GIFT_WRAP, Event, canonical, is_hex64, parse_event, verify_event
@@ -51,7 +51,7 @@ class Office:
 
     async def information(self, now: int, *, within: int = INFORMATION_FOR) -> dict[str, Any]:
         """The relay information document (NIP-11), at most `within` seconds old."""
-        kept = await self._store.run(outbox.information_on, self.url, now - within, now)
+        kept = await self._store.run(information_on, self.url, now - within, now)
         if kept is not None:
             return cast("dict[str, Any]", msgspec.json.decode(kept))
         answer = await self._transport.request(
@@ -61,7 +61,7 @@ class Office:
         document = _json(answer.body)
         if not isinstance(document, dict):
             raise OfficeMisbehaves("this address does not answer as a post office does")
-        await self._store.run(outbox.save_information_on, self.url, answer.body, now)
+        await self._store.run(save_information_on, self.url, answer.body, now)
         return cast("dict[str, Any]", document)
 
     async def identity(self, now: int) -> str:
@@ -168,3 +168,20 @@ def _entry(document: dict[str, Any], kind: int) -> dict[str, Any]:
 
 def _whole(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
+
+
+def information_on(connection: sqlite3.Connection, office: str, since: int, now: int) -> bytes | None:
+    """The relay information document of an office, when it was asked for after `since`."""
+    row = connection.execute(
+        "SELECT information FROM offices WHERE url = ? AND asked_at > ? AND asked_at <= ?", (office, since, now)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def save_information_on(connection: sqlite3.Connection, office: str, document: bytes, now: int) -> None:
+    """Keep a relay information document."""
+    connection.execute(
+        "INSERT INTO offices (url, information, asked_at) VALUES (?, ?, ?)"
+        " ON CONFLICT (url) DO UPDATE SET information = excluded.information, asked_at = excluded.asked_at",
+        (office, document, now),
+    )

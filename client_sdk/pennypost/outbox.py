@@ -14,13 +14,14 @@ import asyncio
 import re
 import sqlite3
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pennypost import ledger
 from pennypost.exchange import Exchange, Progress
 from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, DUPLICATE, Receipt
 from pennypost.mint_client import UNIT
+from pennypost.office import Office
 from pennypost.protocol.errors import (
     OfficeMisbehaves,
     OfficeUnreachable,
@@ -36,9 +37,6 @@ from pennypost.protocol.errors import (
 from pennypost.protocol.event import Event, event_json, expiration, parse_event
 from pennypost.protocol.frames import OkMessage
 from pennypost.protocol.token import Proof, Token, encode_token
-
-if TYPE_CHECKING:
-    from pennypost.office import Office
 
 PATIENCE: Final = 90.0
 """Seconds to go on trying; an office holds an event back for up to 60 while its database is away."""
@@ -238,20 +236,3 @@ def drop_expired_on(connection: sqlite3.Connection, now: int) -> None:
     for (id,) in rows:
         ledger.release_on(connection, id)
         connection.execute("DELETE FROM outbox WHERE event_id = ?", (id,))
-
-
-def information_on(connection: sqlite3.Connection, office: str, since: int, now: int) -> bytes | None:
-    """The relay information document of an office, when it was asked for after `since`."""
-    row = connection.execute(
-        "SELECT information FROM offices WHERE url = ? AND asked_at > ? AND asked_at <= ?", (office, since, now)
-    ).fetchone()
-    return row[0] if row else None
-
-
-def save_information_on(connection: sqlite3.Connection, office: str, document: bytes, now: int) -> None:
-    """Keep a relay information document."""
-    connection.execute(
-        "INSERT INTO offices (url, information, asked_at) VALUES (?, ?, ?)"
-        " ON CONFLICT (url) DO UPDATE SET information = excluded.information, asked_at = excluded.asked_at",
-        (office, document, now),
-    )

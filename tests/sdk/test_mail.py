@@ -15,7 +15,8 @@ from msgspec import json, structs
 from pennypost import AsyncClient, Mail, Sandbox, ledger
 from pennypost.client import KEEP
 from pennypost.inbox import place_on
-from pennypost.outbox import save_information_on, waiting_on
+from pennypost.office import save_information_on
+from pennypost.outbox import waiting_on
 from pennypost.protocol import nip19, nip44
 from pennypost.protocol.errors import (
     InvalidInput,
