@@ -20,7 +20,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import State
-from websockets.speedups import apply_mask
+from websockets.frames import apply_mask
 
 from pennypost_mint.runtime.limits import WRITE
 
