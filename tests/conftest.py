@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import lightning, postgres
 from tests.support.installed import install_wheel
+from tests.support.lnbits import Lnbits
 from tests.support.require import require
 from tests.support.server import Server
 
@@ -75,6 +76,19 @@ def lightning_bed() -> Iterator[lightning.LightningBed]:
     bed = lightning.LightningBed(programs)
     yield bed
     bed.down()
+
+
+@pytest.fixture(scope="session")
+def lnbits(
+    lightning_bed: lightning.LightningBed, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lnbits]:
+    """An LNbits before the bed's office node. A test that stops it starts it again."""
+    service = Lnbits(tmp_path_factory.mktemp("lnbits"), lightning_bed.nodes["office"], lightning_bed.admin_macaroon())
+    try:
+        service.start()
+        yield service
+    finally:
+        service.kill()
 
 
 @pytest.fixture(scope="session")
