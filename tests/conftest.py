@@ -79,9 +79,7 @@ def lightning_bed() -> Iterator[lightning.LightningBed]:
 
 
 @pytest.fixture(scope="session")
-def lnbits(
-    lightning_bed: lightning.LightningBed, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lnbits]:
+def lnbits(lightning_bed: lightning.LightningBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lnbits]:
     """An LNbits before the bed's office node. A test that stops it starts it again."""
     service = Lnbits(tmp_path_factory.mktemp("lnbits"), lightning_bed.nodes["office"], lightning_bed.admin_macaroon())
     try:

@@ -12,7 +12,7 @@ import pytest
 
 from pennypost.protocol.errors import LightningUnavailable
 from pennypost_mint import till as tills
-from pennypost_mint.lightning import Invoice, Lightning, Progress, child, wallet_line
+from pennypost_mint.lightning import Invoice, Lightning, Progress, child, rest, wallet_line
 from pennypost_mint.lightning.backends import open_lightning
 from pennypost_mint.quotes import quote_on
 from pennypost_mint.runtime.settings import Settings
@@ -28,7 +28,7 @@ from tests.support.wallets import AlbyWallet
 
 pytestmark = pytest.mark.xdist_group("lightning")
 
-PLACES = ("lnd", "lndrpc", "lnbits", "wallet", "cln")
+PLACES = ("lnd", "lndrpc", "account", "wallet", "cln")
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +42,8 @@ def lndrpc(lightning_bed: LightningBed) -> Place:
 
 
 @pytest.fixture(scope="module")
-def lnbits(lightning_bed: LightningBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("lnbits")
-    service = Lnbits(folder, lightning_bed.nodes["office"], lightning_bed.admin_macaroon())
-    try:
-        service.start()
-        yield LnbitsPlace(lightning_bed, service)
-    finally:
-        service.kill()
+def account(lightning_bed: LightningBed, lnbits: Lnbits) -> Place:
+    return LnbitsPlace(lightning_bed, lnbits)
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +215,7 @@ async def test_what_is_frozen_keeps_nobody_waiting(
     monkeypatch.setattr(tills, "ASK_SECONDS", 0.3)
     monkeypatch.setattr(wallet_line, "ANSWER_SECONDS", 2.0)
     monkeypatch.setattr(child, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(rest, "SECONDS", 2.0)
     async with open_desk(settings) as desk:
         quote = await desk.quote(10)
         await place.freeze(desk.mint.lightning)
@@ -250,9 +245,9 @@ async def reconciled(desk: Desk) -> bool:
         return False
 
 
+# The backend for LNbits cannot set an expiry: LNbits' own setting holds there.
+@pytest.mark.parametrize("place", [name for name in PLACES if name != "account"], indirect=True)
 async def test_an_expired_invoice_lapses(settings: Settings, place: Place) -> None:
-    if settings.lightning == "lnbits":
-        pytest.skip("the backend for LNbits cannot set an expiry: LNbits' own setting holds")
     async with open_desk(settings) as desk:
         lightning: Any = desk.mint.lightning
         create = lightning.create_invoice

@@ -56,13 +56,14 @@ def open_client(url: str, headers: Mapping[str, str], trust: ssl.SSLContext) -> 
 
 
 async def send(
-    client: httpx.AsyncClient, method: str, path: str, *, seconds: float = SECONDS, **options: Any
+    client: httpx.AsyncClient, method: str, path: str, *, seconds: float | None = None, **options: Any
 ) -> Answer:
-    """One call that ends within `seconds`. Raises LightningUnavailable when there is no whole answer by then.
+    """One call that ends within `seconds` (SECONDS unless given). Raises LightningUnavailable without a whole answer.
 
     The handshake has half of it, so that httpx itself ends one that hangs: cut off from outside, it leaves its socket
     open until it is garbage.
     """
+    seconds = SECONDS if seconds is None else seconds
     limits = httpx.Timeout(seconds, connect=seconds / 2)
     try:
         async with (
