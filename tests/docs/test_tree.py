@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 PROJECT = Path(__file__).parents[2]
-LOCKS = ("sdk", "server", "dev", "cashu", "bench")
+LOCKS = ("sdk", "server", "dev", "cashu", "lnbits", "bench")
 
 
 def _tracked() -> list[Path]:
