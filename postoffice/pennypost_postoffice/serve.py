@@ -70,7 +70,7 @@ async def _serve(settings: Settings, as_json: bool) -> None:
     listener = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     service = await Service.open(settings)
-    # what is loaded by now stays: collecting it again and again was a tenth of the CPU of a letter
+    # what is loaded by now stays; looking through it again and again took 13 of the loop's 81 µs a letter
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT)

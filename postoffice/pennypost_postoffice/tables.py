@@ -91,7 +91,7 @@ feed = Table(
     sqlite_with_rowid=False,
 )
 """One number for every stored event, in the order of commits; `record` only where the header feed shows it. An event's
-row is found by its keep_until, which few share: an index by id would cost every letter more than all its other rows."""
+row is found by its keep_until, which few share: an index by id, a random key, costs 5 of 116 µs of the commit."""
 
 feed_head = Table(
     "feed_head",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
 from pennypost_mint.runtime.database import Database
 from pennypost_postoffice.commit import Done, commit_on
@@ -45,14 +46,24 @@ class Faster:
             await (transaction.rollback() if undo else transaction.commit())
 
 
+def _somebody_waits_on(connection: Connection) -> bool:
+    """Whether a transaction of this database waits for another's lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(connection.execute(waiting).scalar_one())
+
+
 async def _race(database: Database, post: Post, other: Post, *, undo: bool = False) -> Done:
     """`other` is written first and ends while the transaction of `post` waits for it."""
     faster = Faster(database)
     running = asyncio.create_task(faster.run(commit_on, [other], NOW, undo=undo))
     await faster.written.wait()
     waiting = asyncio.create_task(commit(database, post))
-    await asyncio.sleep(0.2)
-    assert not waiting.done(), "it did not wait for the other transaction"
+    async with asyncio.timeout(30):
+        while not await database.read(_somebody_waits_on):
+            assert not waiting.done(), "it did not wait for the other transaction"
+            await asyncio.sleep(0.01)
     faster.go_on.set()
     await running
     return await waiting
