@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -56,9 +57,7 @@ class Settings(BaseSettings):
     lnd_url: str = Field("", description="LND's REST address, `https://host:8080`.")
     lnd_macaroon_file: Path | None = Field(None, description="LND macaroon with the right to make and read invoices.")
     lnd_cert_file: Path | None = Field(None, description="LND's TLS certificate; it alone is trusted.")
-    lnd_rpc_address: str = Field(
-        "", pattern=r"^$|^[^\s/@]+:[0-9]{1,5}$", description="LND's gRPC address, `host:10009`, for `lndrpc`."
-    )
+    lnd_rpc_address: str = Field("", description="LND's gRPC address, `host:10009`, for `lndrpc`.")
     cln_url: str = Field("", description="Core Lightning's REST address (clnrest), `https://host:3010`.")
     cln_rune: SecretStr = Field(
         SecretStr(""), description="Rune that allows `invoice`, `listinvoices` and `waitanyinvoice`; a secret."
@@ -112,6 +111,13 @@ class Settings(BaseSettings):
             return value
         if not value.replace(".", "", 1).isascii() or not value.replace(".", "", 1).isdigit():
             raise ValueError("seconds, or never")
+        return value
+
+    @field_validator("lnd_rpc_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[^\s/@]+:[0-9]{1,5}", value):
+            raise ValueError("host:port")
         return value
 
     @field_validator("public_url", "lnd_url", "cln_url", "lnbits_url")
