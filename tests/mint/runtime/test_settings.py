@@ -71,6 +71,25 @@ def test_a_refusal_never_shows_the_value() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+SECRETS = ("NWC_URI", "CLN_RUNE", "LNBITS_KEY", "BLINK_KEY", "STRIKE_KEY")
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_comes_by_a_file_and_is_shown_nowhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    for environment in ({f"PENNYPOST_{name}": "hunter2"}, {f"PENNYPOST_{name}_FILE": str(tmp_path / "secret")}):
+        settings = load_settings(environment)
+        assert getattr(settings, name.lower()).get_secret_value() == "hunter2"
+        assert "hunter2" not in repr(settings) + str(settings.model_dump())
+
+
+@pytest.mark.parametrize("address", ["https://x:1", "a b:1", "x", "x:", ":1", "user@x:1", "x:123456"])
+def test_a_grpc_address_is_host_and_port(address: str) -> None:
+    assert load_settings({"PENNYPOST_LND_RPC_ADDRESS": "[::1]:10009"}).lnd_rpc_address == "[::1]:10009"
+    with pytest.raises(ConfigurationError):
+        load_settings({"PENNYPOST_LND_RPC_ADDRESS": address})
+
+
 @pytest.mark.parametrize("line", ["PORT=1", "PENNYPOST_PORT", "PENNYPOST_PROT=1"])
 def test_a_bad_line_of_the_file_refuses_to_start(tmp_path: Path, line: str) -> None:
     file = tmp_path / "settings"
