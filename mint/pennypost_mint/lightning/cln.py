@@ -21,6 +21,7 @@ import msgspec
 from pennypost.protocol.errors import ConfigurationError, LightningUnavailable
 from pennypost_mint.lightning import Invoice, Progress, Receipt, rest
 from pennypost_mint.lightning.rest import check_invoice, count, decode, fit_memo, read_file, trust
+from pennypost_mint.runtime.logs import logger
 
 WAIT = 60
 """Seconds that the node may hold one `waitanyinvoice`; then it is asked again, for a dead connection is silent too."""
@@ -32,6 +33,8 @@ _CERTIFICATE = "PENNYPOST_CLN_CERT_FILE"
 _CREATED, _OK, _FAILED = 201, 200, 500
 _TIMED_OUT = 904
 """The error of `waitanyinvoice` when nothing was paid in time (lightning-waitanyinvoice(7), Errors)."""
+
+log = logger("lightning")
 
 _UNKNOWN = bytes(32)
 _MAX_INDEX = 2**63 - 1
@@ -117,7 +120,10 @@ class ClnNode:
 
     async def check(self) -> None:
         # A hash nobody has: answered by every node that is up, with no right but listinvoices.
-        await self.look_up(_UNKNOWN)
+        answer = await rest.send(self._client, "POST", "/v1/listinvoices", json={"payment_hash": _UNKNOWN.hex()})
+        if answer.status not in (_OK, _CREATED):
+            log.error("Core Lightning refuses: is it the right rune?", status=answer.status)
+            raise LightningUnavailable
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -30,9 +30,12 @@ from pennypost_mint.lightning import Invoice, Progress, Receipt
 from pennypost_mint.lightning.lookout import Lookout
 from pennypost_mint.lightning.rest import MSAT, check_invoice, fit_memo
 from pennypost_mint.lightning.wallet_line import WalletLine
+from pennypost_mint.runtime.logs import logger
 
 REFUSALS = frozenset({"UNAUTHORIZED", "RESTRICTED", "NOT_IMPLEMENTED"})
 """With these a wallet says that it will not work for this connection; with any other, that it is there."""
+
+log = logger("lightning")
 
 _UNKNOWN = bytes(32)
 _PROGRESS = {Stage.PENDING: Progress.OPEN, Stage.SETTLED: Progress.SETTLED, Stage.OVER: Progress.LOST}
@@ -100,6 +103,7 @@ class NwcNode:
         # A hash nobody has: any answer but a refusal shows that the wallet is there and works for us.
         response = await self._line.ask(LOOKUP_INVOICE, {"payment_hash": _UNKNOWN.hex()})
         if response.error in REFUSALS:
+            log.error("the wallet will not work for this connection", code=response.error)
             raise LightningUnavailable
 
     async def close(self) -> None:
