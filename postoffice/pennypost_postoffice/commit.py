@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, update
+from sqlalchemy import BigInteger, Connection, bindparam, update
 
 from pennypost.protocol.errors import (
     EventDeleted,
@@ -42,6 +42,14 @@ DAY = 86_400
 _EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body")
 _ADDRESS = ("address", "event_id", "created_at", "keep_until")
 _TAG = ("key", "created_at", "event_id")
+_ADVANCE = (
+    update(feed_head)
+    .where(feed_head.c.id == 1)
+    .values(last=feed_head.c.last + bindparam("count", type_=BigInteger))
+    .returning(feed_head.c.last)
+)
+"""Built once: to build it costs more than to run it."""
+
 _FEED = ("seq", "event_id", "record", "keep_until")
 
 Buried = dict[tuple[bytes, ...], tuple[int, ...]]
@@ -235,8 +243,7 @@ class _Batch:
         count = len(self.planned)
         if not count:
             return
-        head = update(feed_head).where(feed_head.c.id == 1).values(last=feed_head.c.last + count)
-        last = self._connection.execute(head.returning(feed_head.c.last)).scalar_one()
+        last = self._connection.execute(_ADVANCE, {"count": count}).scalar_one()
         rows = [
             (seq, plan.post.id, plan.post.record, plan.keep_until)
             for seq, plan in enumerate(self.planned, last - count + 1)
