@@ -219,7 +219,9 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     found = psutil.Process(int(parent.stdout.readline()))
+    folder = Path(found.cwd())
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
     found.wait(20)
+    folder.rmdir()

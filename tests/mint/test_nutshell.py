@@ -199,6 +199,18 @@ async def test_nothing_is_lost_when_either_process_ends(database: Database) -> N
     await server.stop()
 
 
+async def test_a_child_whose_mint_is_gone_ends_and_leaves_nothing(database: Database) -> None:
+    node = NutshellNode(database, cashu_python(), "fake", {})
+    await node.check()
+    running: Any = node._child._running
+    folder = Path(running._folder)
+    assert list(folder.iterdir()) == []
+    running._process.stdin.close()
+    assert await asyncio.wait_for(running._process.wait(), 20) == 0
+    assert not folder.exists()
+    await node.close()
+
+
 async def test_a_service_that_hangs_keeps_nobody_waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package's HTTP clients have no time limit; the child has, and around it we have another."""
     service = Service()

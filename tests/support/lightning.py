@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from pennypost.protocol.bolt11 import parse_invoice
+from tests.support.guard import Guard
 
 
 def _base64(data: bytes) -> str:
@@ -25,6 +26,8 @@ def _base64(data: bytes) -> str:
 
 BED = Path(__file__).parents[1] / "lightning_bed"
 SOURCES = ("lnd/go.mod", "lnd/go.sum", "lnd/build.sh")
+CLEAN = '"$1" "$2" down "$0"; rm -rf "$0"'
+"""Run when the test process is gone; $0 is the bed's folder."""
 
 
 def programs() -> Path | None:
@@ -45,6 +48,7 @@ class LightningBed:
         self._programs = folder
         # not below pytest's folder: LND's paths may not become too long, and the files hold keys
         self.folder = Path(tempfile.mkdtemp(prefix="pennypost-bed-"))
+        self._guard = Guard("sh", "-c", CLEAN, str(self.folder), sys.executable, str(BED / "lnd_bed.py"))
         self._bed("up")
         self.nodes: dict[str, Any] = json.loads((self.folder / "lnd.json").read_text())
 
@@ -57,6 +61,7 @@ class LightningBed:
             timeout=seconds,
         )
         if command == "up" and done.returncode:
+            self._guard.dismiss()
             shutil.rmtree(self.folder, ignore_errors=True)
             raise RuntimeError(f"the Lightning bed did not start:\n{done.stderr[-2_000:]}")
         return done
@@ -114,4 +119,5 @@ class LightningBed:
     def down(self) -> None:
         """Ends every process of the bed and deletes its files."""
         self._bed("down")
+        self._guard.dismiss()
         shutil.rmtree(self.folder, ignore_errors=True)

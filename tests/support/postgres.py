@@ -16,9 +16,12 @@ from typing import Any
 
 import asyncpg
 
+from tests.support.guard import Guard
 from tests.support.ports import free_port
 
 START_SECONDS = 60
+CLEAN = 'kill -QUIT "$(head -n 1 "$0/data/postmaster.pid")"; sleep 2; rm -rf "$0"'
+"""Run when the test process is gone; $0 is the cluster's folder."""
 
 
 def programs() -> Path | None:
@@ -47,6 +50,7 @@ class Postgres:
         self._password = secrets.token_hex(16)
         self._as = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard = Guard("sh", "-c", CLEAN, str(self._home))
         self.port = free_port()
         self._initdb()
 
@@ -126,6 +130,7 @@ class Postgres:
     def remove(self) -> None:
         """Ends it and deletes its files."""
         self.stop()
+        self._guard.dismiss()
         shutil.rmtree(self._home, ignore_errors=True)
 
     def execute(self, *statements: str) -> None:

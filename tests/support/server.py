@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.support.guard import Guard
 from tests.support.ports import free_port
 
 READY_SECONDS = 60
@@ -58,6 +59,7 @@ class Server:
             **{f"PENNYPOST_{name}": value for name, value in values.items() if value}, PYTHONUNBUFFERED="1"
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
 
     def __enter__(self) -> Server:
         self.start()
@@ -91,6 +93,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+        self._guard = Guard("kill", "-KILL", "--", f"-{self._process.pid}")
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Waits until `/readyz` answers 200; raises RuntimeError when the process ends or the time is over."""
@@ -99,7 +102,8 @@ class Server:
         with httpx.Client(trust_env=False, timeout=5) as client:
             while time.monotonic() < deadline:
                 if self._process.poll() is not None:
-                    code, self._process = self._process.returncode, None
+                    code = self._process.returncode
+                    self._gone()
                     raise RuntimeError(f"the server ended with {code}:\n{self.tail()}")
                 try:
                     if client.get(f"{self.url}/readyz").status_code == 200:
@@ -117,7 +121,7 @@ class Server:
         children = psutil.Process(self.pid).children(recursive=True)
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(STOP_SECONDS)
-        self._process = None
+        self._gone()
         _, alive = psutil.wait_procs(children, timeout=10)
         for child in alive:
             child.kill()
@@ -134,7 +138,7 @@ class Server:
             tail = self.tail()
             self.end()
             raise RuntimeError(f"the server did not stop in {STOP_SECONDS} s:\n{tail}") from None
-        self._process = None
+        self._gone()
         return code
 
     def end(self) -> None:
@@ -144,10 +148,16 @@ class Server:
         family = [*psutil.Process(self.pid).children(recursive=True)] if psutil.pid_exists(self.pid) else []
         self._process.kill()
         self._process.wait()
-        self._process = None
+        self._gone()
         for child in family:
             if child.is_running():
                 child.kill()
+
+    def _gone(self) -> None:
+        self._process = None
+        if self._guard is not None:
+            self._guard.dismiss()
+            self._guard = None
 
     def tail(self, characters: int = 4_000) -> str:
         """The end of what it printed."""
