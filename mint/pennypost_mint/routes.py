@@ -131,7 +131,7 @@ async def read_body(request: Request) -> bytes:
 
 def refusal(error: PennypostError) -> Response:
     """`{"detail", "code"}` (NUT-00, Errors)."""
-    body = msgspec.json.encode({"detail": f"{error}. {error.remedy} [{error.code}]", "code": error.cashu})
+    body = msgspec.json.encode(error.nut00())
     headers = dict(ANYONE)
     if error.status in (429, 503):
         headers["retry-after"] = str(error.retry_after)

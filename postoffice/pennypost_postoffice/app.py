@@ -5,10 +5,12 @@ settings ▶ schema ▶ database ▶ keyring ▶ crypto workers ▶ mint ▶ pos
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Connection, text
@@ -115,8 +117,6 @@ class Service:
 
 def crypto_processes(settings: Settings) -> int:
     """Processes that check signatures: as set, else one for each core but one."""
-    import os
-
     return settings.workers or max(1, (os.cpu_count() or 2) - 1)
 
 
@@ -167,9 +167,7 @@ def _application(settings: Settings, metrics: Metrics, database: Database) -> Fa
 
 def error_response(error: PennypostError, status: int | None = None) -> Response:
     """`{"detail", "code"}` as NUT-00 has it; a temporary failure says when to come back."""
-    import msgspec
-
-    body = msgspec.json.encode({"detail": f"{error}. {error.remedy} [{error.code}]", "code": error.cashu})
+    body = msgspec.json.encode(error.nut00())
     headers = {"Retry-After": str(error.retry_after)} if error.status in (429, 503) else None
     return Response(body, status_code=status or error.status, media_type="application/json", headers=headers)
 

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import socket
 import sys
+from pathlib import Path
 
 import uvicorn
 
@@ -144,14 +145,15 @@ def welcome(settings: Settings) -> str:
     lines = [f"pennypost serves {_served(settings)} at {settings.url}"]
     if settings.lightning == "play" and settings.role != "postoffice":
         lines.append("PLAY MONEY: invoices are not real and settle by themselves. Stamps are worth nothing.")
+    command = ".venv/bin/pennypost" if Path(".venv/bin/pennypost").exists() else "pennypost"
     office = "" if settings.url == "http://127.0.0.1:3338" else f" --office {settings.url}"
     lines += [
         "",
         "In a second terminal:",
-        f"  .venv/bin/pennypost keys new --home bob{office}",
-        f"  .venv/bin/pennypost wallet buy 10 --home alice{office}",
-        f'  .venv/bin/pennypost send <bob\'s npub> "hello Bob" --home alice{office}',
-        f"  .venv/bin/pennypost inbox --home bob{office}",
+        f"  {command} keys new --home bob{office}",
+        f"  {command} wallet buy 10 --home alice{office}",
+        f'  {command} send <bob\'s npub> "hello Bob" --home alice{office}',
+        f"  {command} inbox --home bob{office}",
         "",
         "Stop with Ctrl-C. Settings: pennypost settings. Health: /healthz, /readyz, /metrics.",
     ]

@@ -48,6 +48,10 @@ class PennypostError(Exception):
         text = str(self)
         return f"{self.prefix}: {text[0].lower()}{text[1:]}. {self.remedy} [{self.code}]"
 
+    def nut00(self) -> dict[str, str | int]:
+        """The body of an HTTP refusal: `detail` for people, `code` of the NUTs' list (NUT-00, Errors)."""
+        return {"detail": f"{self}. {self.remedy} [{self.code}]", "code": self.cashu}
+
 
 class InvalidInput(PennypostError):
     """This cannot be read."""
