@@ -1,6 +1,6 @@
 # Mint and post office, with play money:
 #   docker build -t pennypost . && docker run -e PENNYPOST_PLAY_PUBLIC=true -p 127.0.0.1:3338:3338 pennypost
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv /opt/pennypost
 COPY requirements/server.txt requirements/server.txt
@@ -12,11 +12,20 @@ COPY postoffice postoffice
 COPY migrations migrations
 RUN /opt/pennypost/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
-FROM python:3.13-slim-bookworm
+# For LNbits, Blink, Strike and LND's gRPC: the cashu package, whose pins need an environment of their own and a
+# Python before 3.13.
+FROM python:3.12-slim-bookworm AS cashu
+RUN python -m venv /opt/cashu
+COPY requirements/cashu.txt /tmp/cashu.txt
+RUN /opt/cashu/bin/pip install --no-cache-dir --require-hashes -r /tmp/cashu.txt
+
+FROM python:3.12-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /data pennypost && install -d -o pennypost -m 0700 /data /lnd
 COPY --from=build /opt/pennypost /opt/pennypost
+COPY --from=cashu /opt/cashu /opt/cashu
 ENV PATH=/opt/pennypost/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PENNYPOST_CASHU_PYTHON=/opt/cashu/bin/python \
     PENNYPOST_DATA_DIR=/data \
     PENNYPOST_HOST=0.0.0.0 \
     PENNYPOST_LOG=json
