@@ -6,7 +6,7 @@ every table that retention sweeps, so that each sweep is one indexed range.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
 
 metadata = MetaData()
 
@@ -100,3 +100,33 @@ feed_head = Table(
     Column("last", BigInteger, nullable=False),
 )
 """One row (id 1). Updating it is the last step of a commit and its lock: numbers become visible in order."""
+
+bans = Table(
+    "bans",
+    metadata,
+    Column("subject", String(8), primary_key=True),
+    Column("value", LargeBinary(32), primary_key=True),
+    Column("reason", String(256), nullable=False),
+    Column("since", BigInteger, nullable=False),
+)
+"""What the operator does not take: `subject` is `pubkey`, `event` (both 32 bytes) or `kind` (2 bytes)."""
+
+office_state = Table(
+    "office_state",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(1024), nullable=False),
+)
+"""What all processes of one office share beside mail: marks that change when something has to be read again, and what
+the operator set while it ran."""
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("subject", String(8), primary_key=True),
+    Column("label", String(32), primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("sat", BigInteger, nullable=False),
+)
+"""Sums by day (Unix days) for the operator: `stored` by kind, `refused` by code. Nobody can be told from them."""
