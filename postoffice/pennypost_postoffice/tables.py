@@ -6,7 +6,7 @@ every table that retention sweeps, so that each sweep is one indexed range.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
 
 metadata = MetaData()
 
@@ -90,8 +90,9 @@ feed = Table(
     ),
     sqlite_with_rowid=False,
 )
-"""One number for every stored event, in the order of commits; `record` only where the header feed shows it. An event's
-row is found by its keep_until, which few share: an index by id, a random key, costs 5 of 116 µs of the commit."""
+"""One number for every stored event, in the order of commits; `record` only where the header feed shows it. The row of
+a held event names no event (`rows.held_name`); its release adds one that does. An event's row is found by its
+keep_until, which few share: an index by id, a random key, costs 5 of 116 µs of the commit."""
 
 feed_head = Table(
     "feed_head",
@@ -100,6 +101,55 @@ feed_head = Table(
     Column("last", BigInteger, nullable=False),
 )
 """One row (id 1). Updating it is the last step of a commit and its lock: numbers become visible in order."""
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("hold", LargeBinary(32), primary_key=True),
+    Column("released", Boolean, nullable=False),
+    Column("keep_until", BigInteger, nullable=False),
+    Index("holds_keep_until", "keep_until"),
+    sqlite_with_rowid=False,
+)
+"""Hold tags, and whether they are released; remembered as long as the last event under them is kept. Whoever holds or
+releases takes the row first, so the two meet here."""
+
+held = Table(
+    "held",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("hold", LargeBinary(32), nullable=False),
+    Column("pubkey", LargeBinary(32), nullable=False),
+    Column("kind", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("keep_until", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("held_hold", "hold"),
+    Index("held_author", "pubkey"),
+    Index("held_keep_until", "keep_until"),
+)
+"""Events that nobody is served before their release, when they move to `events`: they are in no table that is read."""
+
+held_receivers = Table(
+    "held_receivers",
+    metadata,
+    Column("receiver", LargeBinary(32), primary_key=True),
+    Column("event_id", LargeBinary(32), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""Keys that held gift wraps are addressed to, for a request to vanish (NIP-62)."""
+
+postmarks = Table(
+    "postmarks",
+    metadata,
+    Column("event_id", LargeBinary(32), primary_key=True),
+    Column("stored_at", BigInteger, nullable=False),
+    Column("sat", BigInteger, nullable=False),
+    Column("keep_until", BigInteger, nullable=False),
+    Index("postmarks_keep_until", "keep_until"),
+    sqlite_with_rowid=False,
+)
+"""What a postmark says of an event that asked for one when it was stored, so that a repeat gets the same one."""
 
 bans = Table(
     "bans",
