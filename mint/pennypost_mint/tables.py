@@ -74,6 +74,24 @@ answers = Table(
 )
 """Hashes of requests already answered (NUT-19); the answer itself is rebuilt from `outputs`."""
 
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("reference", String(64), primary_key=True),
+    Column("keyset", Integer, ForeignKey("keysets.position"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""Stamps given away without Lightning; their secrets follow from the seed and the reference."""
+
+sunset = Table(
+    "sunset",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("since", BigInteger, nullable=False),
+)
+"""Has a row, number 1, when the mint sells no more."""
+
 lightning_cursors = Table(
     "lightning_cursors",
     metadata,
