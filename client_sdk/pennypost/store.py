@@ -65,6 +65,31 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE TABLE seen (event_id TEXT PRIMARY KEY, keep_until INTEGER NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE payments (
+        hash BLOB PRIMARY KEY, state TEXT NOT NULL, msat INTEGER NOT NULL, fee_msat INTEGER NOT NULL,
+        request TEXT NOT NULL, preimage BLOB, created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE invoices (
+        hash BLOB PRIMARY KEY, purpose TEXT NOT NULL, subject TEXT NOT NULL, peer TEXT NOT NULL, msat INTEGER NOT NULL,
+        request TEXT NOT NULL, preimage BLOB, hold INTEGER NOT NULL, state TEXT NOT NULL, claimed_by TEXT,
+        expires_at INTEGER NOT NULL, created_at INTEGER NOT NULL, UNIQUE (purpose, subject)
+    ) STRICT;
+    CREATE TABLE offers (
+        id TEXT PRIMARY KEY, seller TEXT NOT NULL, offer TEXT NOT NULL, body BLOB, state TEXT NOT NULL,
+        expires_at INTEGER NOT NULL, created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE asks (
+        id TEXT PRIMARY KEY, receiver TEXT NOT NULL, msat INTEGER NOT NULL, most INTEGER NOT NULL, text TEXT,
+        hold INTEGER NOT NULL, keep INTEGER NOT NULL, state TEXT NOT NULL, invoice TEXT, hash BLOB, event BLOB,
+        expires_at INTEGER NOT NULL, created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE requests (
+        id TEXT PRIMARY KEY, sender TEXT NOT NULL, msat INTEGER NOT NULL, about TEXT NOT NULL, state TEXT NOT NULL,
+        expires_at INTEGER NOT NULL, created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE desks (office TEXT PRIMARY KEY, last INTEGER NOT NULL, identity TEXT NOT NULL) STRICT;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 
