@@ -99,8 +99,31 @@ feed_head = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("last", BigInteger, nullable=False),
+    Column("burials", BigInteger, nullable=False, server_default="0"),
 )
-"""One row (id 1). Updating it is the last step of a commit and its lock: numbers become visible in order."""
+"""One row (id 1). Updating it is the last step of a commit and its lock: numbers become visible in order. `burials`
+counts the transactions that made tombstones, so that one beside them notices."""
+
+vanished = Table(
+    "vanished",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Column("had_mail", Boolean, nullable=False),
+    Index("vanished_oldest", "had_mail", "until"),
+    sqlite_with_rowid=False,
+)
+"""Who vanished (NIP-62): a hash of the public key, never the key. What it signed up to `until`, and gift wraps to it,
+stay out. `had_mail`: something was stored here; the others share a quota."""
+
+vanishing = Table(
+    "vanishing",
+    metadata,
+    Column("pubkey", LargeBinary(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Requests to vanish whose deletion is under way; a row is gone with the last of what it deletes."""
 
 holds = Table(
     "holds",
@@ -180,3 +203,58 @@ tallies = Table(
     Column("sat", BigInteger, nullable=False),
 )
 """Sums by day (Unix days) for the operator: `stored` by kind, `refused` by code. Nobody can be told from them."""
+
+foreign_journal = Table(
+    "foreign_journal",
+    metadata,
+    Column("event_id", LargeBinary(32), primary_key=True),
+    Column("mint", String(512), nullable=False),
+    Column("body", LargeBinary, nullable=True),
+    Column("keyset", String(66), nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    Column("amounts", String(512), nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+)
+"""Events whose stamps of a mint elsewhere are being swapped: nothing else stores such an event. The outputs follow from
+the office's seed: number `counter` and on of a keyset of the mint, with these `amounts` (sat, decimal, commas). Without
+a `body` (the event's JSON) the treasury changes proofs of its own, and the id is random."""
+
+foreign_inputs = Table(
+    "foreign_inputs",
+    metadata,
+    Column("y", LargeBinary(33), primary_key=True),
+    Column("event_id", LargeBinary(32), nullable=False),
+    Column("keyset", String(66), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("secret", String(1024), nullable=False),
+    Column("c", LargeBinary(33), nullable=False),
+    Index("foreign_inputs_event", "event_id"),
+    sqlite_with_rowid=False,
+)
+"""The stamps of the journal's events. They are as good as money until the swap: a row goes with that of its event."""
+
+treasury = Table(
+    "treasury",
+    metadata,
+    Column("y", LargeBinary(33), primary_key=True),
+    Column("mint", String(512), nullable=False),
+    Column("keyset", String(66), nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("c", LargeBinary(33), nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("sweep", BigInteger, nullable=True),
+    Index("treasury_mint", "mint", "sweep"),
+    sqlite_with_rowid=False,
+)
+"""Proofs of mints elsewhere that this office earned. Their secrets follow from the office's seed by `counter`, so whoever
+reads the database cannot spend them. `sweep`: number of the token they went into."""
+
+treasury_counters = Table(
+    "treasury_counters",
+    metadata,
+    Column("keyset", String(66), primary_key=True),
+    Column("mint", String(512), nullable=False),
+    Column("next", BigInteger, nullable=False),
+)
+"""The next output never used of each keyset of a mint elsewhere."""
