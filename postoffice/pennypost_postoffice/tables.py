@@ -247,7 +247,7 @@ treasury = Table(
     Index("treasury_mint", "mint", "sweep"),
     sqlite_with_rowid=False,
 )
-"""Proofs of mints elsewhere that this office earned. Their secrets follow from the office's seed by `counter`, so whoever
+"""Proofs of mints elsewhere that this office earned. Their secrets follow from the office's seed by `counter`: whoever
 reads the database cannot spend them. `sweep`: number of the token they went into."""
 
 treasury_counters = Table(
