@@ -214,10 +214,12 @@ foreign_journal = Table(
     Column("counter", BigInteger, nullable=False),
     Column("amounts", String(512), nullable=False),
     Column("began_at", BigInteger, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
 )
 """Events whose stamps of a mint elsewhere are being swapped: nothing else stores such an event. The outputs follow from
 the office's seed: number `counter` and on of a keyset of the mint, with these `amounts` (sat, decimal, commas). Without
-a `body` (the event's JSON) the treasury changes proofs of its own, and the id is random."""
+a `body` (the event's JSON) the treasury changes proofs of its own, and the id is random. `asked_at` (milliseconds) rises
+with each request to the mint, so that nobody ends what another process just asked for."""
 
 foreign_inputs = Table(
     "foreign_inputs",

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("counter", sa.BigInteger(), nullable=False),
         sa.Column("amounts", sa.String(512), nullable=False),
         sa.Column("began_at", sa.BigInteger(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("event_id"),
     )
     op.create_table(
