@@ -218,8 +218,8 @@ foreign_journal = Table(
 )
 """Events whose stamps of a mint elsewhere are being swapped: nothing else stores such an event. The outputs follow from
 the office's seed: number `counter` and on of a keyset of the mint, with these `amounts` (sat, decimal, commas). Without
-a `body` (the event's JSON) the treasury changes proofs of its own, and the id is random. `asked_at` (milliseconds) rises
-with each request to the mint, so that nobody ends what another process just asked for."""
+a `body` (the event's JSON) the treasury changes proofs of its own, and the id is random. `asked_at` (milliseconds)
+rises with each request to the mint, so that nobody ends what another process just asked for."""
 
 foreign_inputs = Table(
     "foreign_inputs",
