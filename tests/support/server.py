@@ -55,7 +55,7 @@ class Server:
         self._command = [*(program or [Path(sys.executable).with_name("pennypost")]), "up", *arguments]
         values = {"DATA_DIR": str(folder / "data"), "PORT": str(self.port), "PLAY_SETTLE_AFTER": "0"}
         values |= {"DATABASE_URL": database_url} | dict(settings or {})
-        self._environment = clean_environment(
+        self.environment = clean_environment(
             **{f"PENNYPOST_{name}": value for name, value in values.items() if value}, PYTHONUNBUFFERED="1"
         )
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,17 +83,21 @@ class Server:
         """Starts it without waiting."""
         assert self._process is None, "already started"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._process = self.spawn()
+        self._guard = Guard("kill", "-KILL", "--", f"-{self._process.pid}")
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """The process, as the head of a session of its own."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 self._command,
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self._guard = Guard("kill", "-KILL", "--", f"-{self._process.pid}")
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Waits until `/readyz` answers 200; raises RuntimeError when the process ends or the time is over."""
@@ -118,15 +122,17 @@ class Server:
     def kill(self) -> None:
         """kill -9 of `pennypost up` alone. Its children must end by themselves: RuntimeError if they do not."""
         assert self._process is not None
-        children = psutil.Process(self.pid).children(recursive=True)
+        children = _children(self.pid)
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(STOP_SECONDS)
         self._gone()
-        _, alive = psutil.wait_procs(children, timeout=10)
-        for child in alive:
-            child.kill()
-        if alive:
-            raise RuntimeError(f"{len(alive)} child processes outlived a kill -9 of their parent")
+        deadline = time.monotonic() + 10
+        while alive := [child for child in children if _runs(child)]:
+            if time.monotonic() > deadline:
+                for child in alive:
+                    child.kill()
+                raise RuntimeError(f"{len(alive)} child processes outlived a kill -9 of their parent")
+            time.sleep(0.005)
 
     def stop(self) -> int:
         """SIGTERM, then waits: the exit code. RuntimeError when it does not end in time."""
@@ -145,7 +151,7 @@ class Server:
         """Whatever its state: nothing of it runs afterwards."""
         if self._process is None:
             return
-        family = [*psutil.Process(self.pid).children(recursive=True)] if psutil.pid_exists(self.pid) else []
+        family = _children(self.pid)
         self._process.kill()
         self._process.wait()
         self._gone()
@@ -162,3 +168,18 @@ class Server:
     def tail(self, characters: int = 4_000) -> str:
         """The end of what it printed."""
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _runs(process: psutil.Process) -> bool:
+    """One that has ended may wait long for whoever adopted it to take note."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -91,6 +91,12 @@ class MintClient:
                 self._active = keyset["id"]
         return self._active
 
+    @property
+    def active(self) -> str:
+        """The id of the active keyset; after `keyset`."""
+        assert self._active
+        return self._active
+
     def open(self, keyset: str, output: Output, signature: bytes) -> Stamp:
         """The stamp in a blind signature."""
         key = self._keys[keyset][output.amount]
