@@ -52,9 +52,13 @@ def derive(one_time_secret: bytes, address: Address) -> tuple[bytes, bytes]:
 
     Raises InvalidKey where a key is unusable; for a fresh secret that chances once in 2^128: take another.
     """
-    one_time_pub = secp.xonly(one_time_secret)
     shared = secp.ecdh_x(one_time_secret, address.scan)
-    return _stealth_key(address.spend, shared, one_time_pub), _view_tag(shared, one_time_pub)
+    return derive_shared(secp.xonly(one_time_secret), shared, address.spend)
+
+
+def derive_shared(one_time_pub: bytes, shared: bytes, spend: bytes) -> tuple[bytes, bytes]:
+    """As `derive`, from the secret that both sides share about this one-time key. Raises InvalidKey."""
+    return _stealth_key(spend, shared, one_time_pub), _view_tag(shared, one_time_pub)
 
 
 def _view_tag(shared: bytes, one_time_pub: bytes) -> bytes:
@@ -135,9 +139,33 @@ def wrap_letter(
     seconds, `sealed_at` is `created_at` unless given. Raises LetterTooLarge over 16 KiB, InvalidKey for unusable keys
     and InvalidInput where the rumor names another author than the sender.
     """
+    return wrap_to(
+        *derive(one_time_secret, address),
+        rumor,
+        sender_secret,
+        one_time_secret,
+        created_at=created_at,
+        expiration=expiration,
+        randomness=randomness,
+        sealed_at=sealed_at,
+    )
+
+
+def wrap_to(
+    stealth_pub: bytes,
+    tag: bytes,
+    rumor: Rumor,
+    sender_secret: bytes,
+    one_time_secret: bytes,
+    *,
+    created_at: int,
+    expiration: int,
+    randomness: bytes,
+    sealed_at: int | None = None,
+) -> Event:
+    """`wrap_letter` for P* (32 bytes) and view tag (4 bytes) that were derived before."""
     if len(randomness) != RANDOMNESS:
         raise ValueError("a letter takes 128 bytes of randomness")
-    stealth_pub, tag = derive(one_time_secret, address)
     half = RANDOMNESS // 2
     sealed = seal(
         rumor,
@@ -171,13 +199,21 @@ def open_letter(event: Event, scan_secret: bytes, spend_secret: bytes) -> tuple[
 
     Raises InvalidPayload where it is not for these keys or damaged, InvalidSignature for the event's own signature.
     """
+    try:
+        shared = secp.ecdh_x(scan_secret, bytes.fromhex(event.pubkey))
+    except InvalidKey:
+        raise InvalidPayload("it is for somebody else") from None
+    return open_shared(event, shared, spend_secret)
+
+
+def open_shared(event: Event, shared: bytes, spend_secret: bytes) -> tuple[bytes, Rumor]:
+    """As `open_letter`, from the secret that both sides share about the event's one-time key."""
     tag, one_time_pub = view_tag(event), bytes.fromhex(event.pubkey)
     if tag is None:
         raise InvalidPayload("it is not a stealth wrap")
+    if not compare_digest(_view_tag(shared, one_time_pub), tag):
+        raise InvalidPayload("it is for somebody else")
     try:
-        shared = secp.ecdh_x(scan_secret, one_time_pub)
-        if not compare_digest(_view_tag(shared, one_time_pub), tag):
-            raise InvalidPayload("it is for somebody else")
         secret = secp.tweak_secret(spend_secret, _tweak(shared, one_time_pub))
     except InvalidKey:
         raise InvalidPayload("it is for somebody else") from None
