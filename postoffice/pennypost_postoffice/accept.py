@@ -13,8 +13,17 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from pennypost.protocol.errors import InvalidInput, MintError, StampError
+from pennypost.protocol.errors import (
+    InvalidEvent,
+    InvalidInput,
+    KeysetUnknown,
+    MintError,
+    StampError,
+    StampUnknownKeyset,
+    StampWrongMint,
+)
 from pennypost.protocol.event import canonical, check_id, event_json, is_ephemeral, parse_event
+from pennypost.protocol.hold import hold_of
 from pennypost_postoffice.auth import check_auth
 from pennypost_postoffice.deletion import read_deletion
 from pennypost_postoffice.post import Post
@@ -35,14 +44,23 @@ def accept(office: Office, post: Post, event: object, token: object, options: ob
     if sha256(serialized).hexdigest() != read.id:
         check_id(read)
     post.postage = office.policy.check(read, len(serialized), now, post.sender)
+    describe(post)
+    if post.hold is not None and read.kind in office.policy.prices.free_kinds:
+        raise InvalidEvent("an event that needs no stamp cannot be held")
+    if not post.postage.free and not is_ephemeral(read.kind):
+        _stamp(office, post, token, options, now)
+    office.verifier.put(post)
+
+
+def describe(post: Post) -> None:
+    """Fills in what follows from the event alone, signed or not."""
+    read = post.event
     post.id = bytes.fromhex(read.id)
     post.pubkey = bytes.fromhex(read.pubkey)
     post.body = event_json(read)
     post.address = address_of(read)
+    post.hold = hold_of(read)
     post.deletion = read_deletion(read)
-    if not post.postage.free and not is_ephemeral(read.kind):
-        _stamp(office, post, token, options, now)
-    office.verifier.put(post)
 
 
 def _stamp(office: Office, post: Post, token: object, options: object, now: int) -> None:
@@ -51,9 +69,37 @@ def _stamp(office: Office, post: Post, token: object, options: object, now: int)
         if options is not None:
             post.blanks = office.stamps.blanks(options, now)
             post.outputs = office.stamps.change(stamp.sat - post.postage.sat, post.blanks)
+    except StampWrongMint as error:
+        _foreign_stamp(office, post, token, options, error)
     except (StampError, MintError, InvalidInput) as error:
         post.stamp = None
         post.refusal = error
+        if isinstance(error, (StampUnknownKeyset, KeysetUnknown)):
+            post.unread = (token, options)
+
+
+def _foreign_stamp(office: Office, post: Post, token: object, options: object, otherwise: StampError) -> None:
+    post.refusal = otherwise
+    if office.foreign is None:
+        return
+    try:
+        stamp = office.foreign.read(token, post.postage.sat)
+        if stamp is None:
+            return
+        if isinstance(options, dict) and "change" in options and stamp.sat > post.postage.sat:
+            raise InvalidInput("change is given for stamps of our own mint alone; attach the price")
+        post.foreign, post.refusal = stamp, None
+    except (StampError, InvalidInput) as error:
+        post.refusal = error
+
+
+def read_again(office: Office, post: Post) -> None:
+    """Reads a stamp whose keyset was not known once more: another process may have made it a moment ago."""
+    assert post.unread is not None
+    token, options = post.unread
+    post.refusal = post.unread = None
+    _stamp(office, post, token, options, office.now())
+    post.unread = None
 
 
 def accept_auth(office: Office, post: Post, event: object, challenge: str) -> None:

@@ -2,15 +2,16 @@
 
     1  what is stored, deleted, spent and signed already
     2  plan in arrival order; what shares an id, a Y or an address with one already planned waits for the next batch
-    3  insert events, by id, and take their replaceable addresses
+    3  insert events, by id, and take their replaceable addresses; what is held goes to a table that nobody reads
     4  spend the stamps of those inserted, by Y
     5  an event that lost a Y to another transaction goes again, and gives back its other Ys
     6  change signatures, by blinded message
     7  what is replaced or deleted goes, tags, and the feed's numbers last, under its lock
 
-Locks are taken in one order everywhere: events < addresses < spent < outputs < feed. An event that finds another
-transaction was faster with its id or address waits, too, for the next batch, whose step 1 sees what happened: so nobody
-is told "duplicate" for what was rolled back. `commit_on` is pure apart from SQL, for the database may run it again.
+Locks are taken in one order everywhere: holds < events < addresses < spent < outputs < feed. An event that finds
+another transaction was faster with its id or address waits, too, for the next batch, whose step 1 sees what happened:
+so nobody is told "duplicate" for what was rolled back. `commit_on` is pure apart from SQL, for the database may run it
+again.
 """
 
 from __future__ import annotations
@@ -18,39 +19,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, update
+from sqlalchemy import Connection
 
 from pennypost.protocol.errors import (
     EventDeleted,
     EventExpired,
+    HoldFull,
     Newer,
     OutputSigned,
     PennypostError,
     StampRequired,
     StampSpent,
 )
+from pennypost.protocol.headers import HELD, RELEASED
 from pennypost_mint.api import OutputRow, SignedOutput, SpentProof, record_signatures_on, spend_on, unspend_on
 from pennypost_mint.runtime.sets import delete_in, delete_rows, insert_ignore, insert_rows, select_in
 from pennypost_postoffice.deletion import Target
+from pennypost_postoffice.feed import append_on
+from pennypost_postoffice.foreign.journal import claimed_on, end_on
+from pennypost_postoffice.holds import keep_on, receivers_of, remove_held_on, take_on
 from pennypost_postoffice.known import Known, known_on, targets_on
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.removal import remove_on
-from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, feed_head, tags, tombstones
+from pennypost_postoffice.rows import held_name, with_flags
+from pennypost_postoffice.tables import address_tombstones, addresses, events, tags, tombstones
 
 DAY = 86_400
 
 _EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body")
 _ADDRESS = ("address", "event_id", "created_at", "keep_until")
 _TAG = ("key", "created_at", "event_id")
-_ADVANCE = (
-    update(feed_head)
-    .where(feed_head.c.id == 1)
-    .values(last=feed_head.c.last + bindparam("count", type_=BigInteger))
-    .returning(feed_head.c.last)
-)
-"""Built once: to build it costs more than to run it."""
-
-_FEED = ("seq", "event_id", "record", "keep_until")
 
 Buried = dict[tuple[bytes, ...], tuple[int, ...]]
 
@@ -60,37 +58,53 @@ class RaceLost(Exception):
 
 
 class Planned(NamedTuple):
-    """An event to store: whether its stamp is spent, what it deletes, until when it is kept (Unix seconds)."""
+    """An event to store: whether its stamp is spent, what it deletes, until when it is kept (Unix seconds).
+
+    `held`: nobody is served it before its release.
+    """
 
     post: Post
     spends: bool
     targets: list[Target]
     keep_until: int
+    held: bool = False
 
 
 class Done(NamedTuple):
-    """What became of a batch; every event of it is in one of the four lists. `stored` is in the order of the feed."""
+    """What became of a batch; every event of it is in one of the five lists. `stored` is in the order of the feed,
+    where its numbers begin with `first`; for those in `claimed` a stamp of a mint elsewhere is being swapped."""
 
+    first: int
     stored: list[Planned]
     duplicates: list[tuple[Post, list[SignedOutput]]]
     refused: list[tuple[Post, PennypostError]]
     waiting: list[Post]
+    claimed: Sequence[Post] = ()
 
 
-def commit_on(connection: Connection, posts: Sequence[Post], now: int) -> Done:
-    """Stores what can be stored of these verified events; `now` in Unix seconds. Raises RaceLost."""
+def commit_on(connection: Connection, posts: Sequence[Post], now: int, foreign: bool = False) -> Done:
+    """Stores what can be stored of these verified events; `now` in Unix seconds. Raises RaceLost.
+
+    `foreign`: there may be stamps of mints elsewhere that are being swapped.
+    """
     batch = _Batch(connection, now)
     batch.know(posts)
     batch.plan(posts)
+    batch.hold()
     if batch.planned:
         batch.insert_events()
+        if foreign:
+            batch.leave_claimed()
         batch.take_addresses()
         batch.spend()
         batch.record_change()
         batch.remove()
         batch.insert_tags()
         batch.number()
-    return Done(batch.planned, batch.duplicates, batch.refused, batch.waiting)
+    if foreign:
+        waiting = set(batch.waiting)
+        end_on(connection, [post.paid for post in posts if post.paid is not None and post not in waiting], now)
+    return Done(batch.first, batch.planned, batch.duplicates, batch.refused, batch.waiting, batch.claimed)
 
 
 class _Batch:
@@ -105,6 +119,9 @@ class _Batch:
         self.duplicates: list[tuple[Post, list[SignedOutput]]] = []
         self.refused: list[tuple[Post, PennypostError]] = []
         self.waiting: list[Post] = []
+        self.claimed: list[Post] = []
+        self.first = 0
+        self._holding = False
 
     def know(self, posts: Sequence[Post]) -> None:
         """Step 1."""
@@ -150,6 +167,31 @@ class _Batch:
             return OutputSigned()
         return None
 
+    def hold(self) -> None:
+        """Step 3: which events under hold tags stay closed; the rows of their tags are locked from here."""
+        latest: dict[bytes, int] = {}
+        for plan in self.planned:
+            if (tag := plan.post.hold) is not None:
+                latest[tag] = max(plan.keep_until, latest.get(tag, 0))
+        if not latest:
+            return
+        released, room = take_on(self._connection, latest, self._now)
+        plans, self.planned = self.planned, []
+        for plan in plans:
+            tag = plan.post.hold
+            if tag is None:
+                self.planned.append(plan)
+            elif tag in released:
+                plan.post.record = with_flags(plan.post.record, RELEASED)
+                self.planned.append(plan)
+            elif room[tag] <= 0 and plan.post.paid is None:
+                self.refused.append((plan.post, HoldFull()))
+            else:
+                room[tag] -= 1
+                plan.post.record = with_flags(plan.post.record, HELD)
+                self.planned.append(plan._replace(held=True))
+        self._holding = any(plan.held for plan in self.planned)
+
     def insert_events(self) -> None:
         """Step 3."""
         rows = sorted(
@@ -161,11 +203,35 @@ class _Batch:
                 plan.keep_until,
                 plan.post.body,
             )
-            for plan in self.planned
+            for plan in self._open()
         )
         inserted = insert_ignore(self._connection, events, _EVENT, rows, "id")
-        if len(inserted) < len(rows):
+        if self._holding:
+            inserted |= self._insert_held()
+        if len(inserted) < len(self.planned):
             self._wait_unless(lambda plan: plan.post.id in inserted)
+
+    def leave_claimed(self) -> None:
+        """Step 3: who has a row in the journal of swaps is stored when that is over, by whoever swaps."""
+        plain = [plan for plan in self.planned if plan.post.paid is None]
+        claimed = claimed_on(self._connection, [plan.post.id for plan in plain])
+        if claimed:
+            lost = [plan for plan in plain if plan.post.id in claimed]
+            self._withdraw(lost)
+            self.claimed = [plan.post for plan in lost]
+
+    def _insert_held(self) -> set[bytes]:
+        posts = [(plan.post, plan.keep_until) for plan in self.planned if plan.held]
+        rows = [
+            (post.id, post.hold, post.pubkey, post.event.kind, post.event.created_at, until, post.body)
+            for post, until in posts
+        ]
+        return keep_on(
+            self._connection, rows, ((key, post.id) for post, _ in posts for key in receivers_of(post.event))
+        )
+
+    def _open(self) -> list[Planned]:
+        return [plan for plan in self.planned if not plan.held] if self._holding else self.planned
 
     def take_addresses(self) -> None:
         """Step 3: an address whose current event is no longer the one of step 1 was taken by another transaction."""
@@ -234,21 +300,19 @@ class _Batch:
 
     def insert_tags(self) -> None:
         """Step 7: the index of `#x` filters."""
-        rows = [(key, plan.post.event.created_at, plan.post.id) for plan in self.planned for key in plan.post.tag_keys]
+        rows = [(key, plan.post.event.created_at, plan.post.id) for plan in self._open() for key in plan.post.tag_keys]
         rows.sort()
         insert_rows(self._connection, tags, _TAG, rows)
 
     def number(self) -> None:
-        """Step 7: whoever updates the head holds it until his commit, so numbers become visible in their order."""
-        count = len(self.planned)
-        if not count:
-            return
-        last = self._connection.execute(_ADVANCE, {"count": count}).scalar_one()
-        rows = [
-            (seq, plan.post.id, plan.post.record, plan.keep_until)
-            for seq, plan in enumerate(self.planned, last - count + 1)
-        ]
-        insert_rows(self._connection, feed, _FEED, rows)
+        """Step 7."""
+        rows = [(plan.post.id, plan.post.record, plan.keep_until) for plan in self.planned]
+        if self._holding:
+            rows = [
+                (held_name(row[0]) if plan.held else row[0], *row[1:])
+                for plan, row in zip(self.planned, rows, strict=True)
+            ]
+        self.first = append_on(self._connection, rows)
 
     def _wait_unless(self, won: Callable[[Planned], bool]) -> None:
         self.waiting += [plan.post for plan in self.planned if not won(plan)]
@@ -258,6 +322,8 @@ class _Batch:
         """Takes events of this transaction back; nothing but their rows in `events` exists yet."""
         ids = {plan.post.id for plan in lost}
         delete_in(self._connection, events, "id", sorted(ids))
+        if self._holding:
+            remove_held_on(self._connection, [(plan.post.id, plan.post.event) for plan in lost if plan.held])
         self.planned = [plan for plan in self.planned if plan.post.id not in ids]
 
     def _replace_addresses(self, old: Iterable[tuple[bytes, bytes]], new: Iterable[tuple[Any, ...]]) -> None:

@@ -3,7 +3,7 @@
     GET /v1/headers?after=<seq>   records of stealth wraps behind a number; waits for the next one when asked to
     GET /v1/pages/<n>             the wraps of 64 consecutive numbers, so that no fetch shows which was wanted
 
-Readers are woken by commits of this process, and look again now and then for those of others.
+Readers are woken by commits of this process, and by the follower for those of others.
 """
 
 from __future__ import annotations
@@ -11,23 +11,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import BigInteger, Connection, bindparam, select, update
 
-from pennypost.protocol.errors import DatabaseUnavailable
 from pennypost.protocol.headers import START
 from pennypost_mint.runtime.limits import FEED_PAGE, FEED_WAIT, FEED_WAITERS, PAGE
+from pennypost_mint.runtime.sets import insert_rows
 from pennypost_postoffice.tables import events, feed, feed_head
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
-RECHECK = 1.0
-"""Seconds between two looks of a waiting reader at what other processes stored."""
-
 _OFFSET = struct.Struct(">I")
+
+_ADVANCE = (
+    update(feed_head)
+    .where(feed_head.c.id == 1)
+    .values(last=feed_head.c.last + bindparam("count", type_=BigInteger))
+    .returning(feed_head.c.last)
+)
+"""Built once: to build it costs more than to run it."""
+
+_FEED = ("seq", "event_id", "record", "keep_until")
 
 _HEADERS: Any = (
     select(feed.c.seq, feed.c.record)
@@ -46,6 +54,19 @@ _PAGE: Any = (
     )
     .order_by(feed.c.seq)
 )
+
+
+def append_on(connection: Connection, rows: Sequence[tuple[bytes, bytes | None, int]]) -> int:
+    """Numbers for these (id, record, keep_until), the last step of a transaction; returns the first, 0 for no rows.
+
+    Whoever updates the head holds it until his commit, so numbers become visible in their order.
+    """
+    count = len(rows)
+    if not count:
+        return 0
+    first: int = connection.execute(_ADVANCE, {"count": count}).scalar_one() - count + 1
+    insert_rows(connection, feed, _FEED, [(seq, *row) for seq, row in enumerate(rows, first)])
+    return first
 
 
 def headers_on(connection: Connection, after: int, limit: int, now: int) -> bytes:
@@ -96,23 +117,6 @@ class Feed:
         """Every long poll is answered now."""
         self._closed = True
         self.grew()
-
-    async def run(self) -> None:
-        """On a database that others write to, watches for what they add while anybody waits; until cancelled."""
-        if self._office.database.dialect == "sqlite":
-            return
-        seen = 0
-        while True:
-            await asyncio.sleep(RECHECK)
-            if not self._waiters:
-                continue
-            try:
-                head = await self._office.database.read(head_on)
-            except DatabaseUnavailable:
-                continue
-            if head != seen:
-                seen = head
-                self.grew()
 
     async def headers(self, after: int, limit: int, wait: float) -> bytes:
         """The feed behind `after`; with nothing there, waits up to `wait` seconds for something to come.

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from pennypost_mint.api import SignedOutput, signatures_on, spent_on
 from pennypost_mint.runtime.sets import select_in
 from pennypost_postoffice.deletion import Target, is_receiver, may_delete
+from pennypost_postoffice.holds import held_on
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.tables import address_tombstones, addresses, events, tombstones
 
@@ -68,6 +69,7 @@ class Known(NamedTuple):
 def known_on(connection: Connection, posts: Sequence[Post], ys: Iterable[bytes]) -> Known:
     """Reads it in the caller's transaction; `ys` are those of the stamps that are to be spent."""
     ids = [post.id for post in posts]
+    holding = [post.id for post in posts if post.hold is not None]
     deletions = [post.deletion for post in posts if post.deletion is not None]
     own = [post.address for post in posts if post.address is not None]
     named = own + [address for deletion in deletions for address in deletion.addresses]
@@ -76,7 +78,8 @@ def known_on(connection: Connection, posts: Sequence[Post], ys: Iterable[bytes])
     targets += [current[each].event_id for deletion in deletions for each in deletion.addresses if each in current]
     blanks = [blank.b for post in posts for blank in post.blanks]
     return Known(
-        stored={row[0] for row in select_in(connection, events, ("id",), "id", ids)},
+        stored={row[0] for row in select_in(connection, events, ("id",), "id", ids)}
+        | held_on(connection, holding).keys(),
         tombstones=_tombstones_on(connection, ids),
         spent=spent_on(connection, ys),
         addresses=current,
@@ -87,8 +90,10 @@ def known_on(connection: Connection, posts: Sequence[Post], ys: Iterable[bytes])
 
 
 def targets_on(connection: Connection, ids: Iterable[bytes]) -> dict[bytes, Target]:
-    """Stored events by id, with what a deletion must know of them."""
-    return {row[0]: Target(*row) for row in select_in(connection, events, Target._fields, "id", ids)}
+    """Stored events by id, held ones too, with what a deletion must know of them."""
+    wanted = list(ids)
+    found = {row[0]: Target(*row) for row in select_in(connection, events, Target._fields, "id", wanted)}
+    return found | held_on(connection, (each for each in wanted if each not in found))
 
 
 def _addresses_on(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, Current]:

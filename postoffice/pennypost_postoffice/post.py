@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pennypost.protocol.errors import PennypostError
 from pennypost.protocol.event import Event
 from pennypost.protocol.price import Postage
+from pennypost.protocol.proof import Proof as WireProof
 from pennypost_mint.api import BlindSignature
 from pennypost_postoffice.checks import Proof
 from pennypost_postoffice.deletion import Deletion
+
+if TYPE_CHECKING:
+    from pennypost_postoffice.foreign.journal import Paid
 
 
 class Blank(NamedTuple):
@@ -35,6 +40,14 @@ class Stamp(NamedTuple):
     sat: int
 
 
+class ForeignStamp(NamedTuple):
+    """Proofs of a mint elsewhere as they came: ids may be short, and nothing is checked but their form."""
+
+    mint: str
+    proofs: list[WireProof]
+    sat: int
+
+
 class Answer(NamedTuple):
     """One OK: `code` is for the metrics, `change` are blind signatures as NUT-00 writes them, sent before the OK.
 
@@ -53,9 +66,9 @@ def refusal(error: PennypostError) -> Answer:
     return Answer(False, error.nip01(), error.code, None, error.status)
 
 
-def stored(keep_until: int, change: list[dict[str, Any]] | None) -> Answer:
-    """The answer for an event that is durable; `keep_until` in Unix seconds."""
-    return Answer(True, f"accepted: until {keep_until}", "accepted", change)
+def stored(keep_until: int, change: list[dict[str, Any]] | None, held: bool = False) -> Answer:
+    """The answer for an event that is durable; `keep_until` in Unix seconds; `held`: nobody is served it yet."""
+    return Answer(True, f"accepted: until {keep_until}" + ", held until it is released" * held, "accepted", change)
 
 
 def duplicate(change: list[dict[str, Any]] | None) -> Answer:
@@ -94,10 +107,14 @@ class Post:
         "body",
         "deletion",
         "event",
+        "foreign",
+        "hold",
         "id",
         "memory",
         "outputs",
+        "paid",
         "postage",
+        "postmark",
         "pubkey",
         "record",
         "refusal",
@@ -105,6 +122,7 @@ class Post:
         "signatures",
         "stamp",
         "tag_keys",
+        "unread",
         "ys",
     )
 
@@ -118,8 +136,14 @@ class Post:
     pubkey: bytes
     postage: Postage
     stamp: Stamp | None
+    foreign: ForeignStamp | None
+    """A stamp of a mint elsewhere, until it is swapped or refused."""
+    paid: Paid | None
+    """That swap, once it is done: the commit takes its proofs and ends its row of the journal."""
     refusal: PennypostError | None
     """The answer unless the event turns out to be stored, deleted, or a deletion that is free."""
+    unread: tuple[object, object] | None
+    """Token and options of a stamp whose keyset is not known: read again after a look at the keysets."""
     memory: tuple[bytes, ...] | None
     """Ys of its stamp remembered as spent: worth a look-up before any crypto."""
     blanks: list[Blank]
@@ -127,6 +151,10 @@ class Post:
     address: bytes | None
     """Where only the latest event is kept."""
     deletion: Deletion | None
+    hold: bytes | None
+    """T, under which nobody is served it before its release."""
+    postmark: bool
+    """Whether a postmark is asked for."""
     tag_keys: set[bytes]
     record: bytes | None
     """Its line of the header feed."""
@@ -139,16 +167,26 @@ class Post:
         self.sender = sender
         self.arrived = arrived
         self.stamp = None
+        self.foreign = None
+        self.paid = None
         self.refusal = None
+        self.unread = None
         self.memory = None
         self.blanks = []
         self.outputs = []
         self.address = None
         self.deletion = None
+        self.hold = None
+        self.postmark = False
         self.tag_keys = set()
         self.record = None
         self.ys = []
         self.signatures = []
+
+    def pay(self, paid: Paid | None) -> None:
+        """From now on it is an event whose postage came in elsewhere: the commit asks no stamp of it."""
+        self.postage = replace(self.postage, free=True)
+        self.foreign, self.paid = None, paid
 
     def claims(self) -> tuple[bytes, ...]:
         """All that no other event of the same transaction may touch."""

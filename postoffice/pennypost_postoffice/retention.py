@@ -1,6 +1,6 @@
 """Retention: what has expired is deleted for real, and free events stay within their quota.
 
-    sweep ▶ expired events, a few at a time ▶ remove_on (events, tags, addresses, feed) ▶ old tombstones
+    sweep ▶ expired events, held ones too, a few at a time ▶ remove_on ▶ old tombstones, hold tags, postmarks
           ▶ free kinds over their quota, oldest first ▶ checkpoint
 
 Between its expiry and its deletion an event is not served: every read asks for `keep_until > now`. On SQLite deleted
@@ -21,9 +21,10 @@ from pennypost_mint.runtime.limits import FREE_BYTES, FREE_ROWS
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.sets import delete_in
 from pennypost_postoffice.deletion import Target
+from pennypost_postoffice.holds import expired_on
 from pennypost_postoffice.known import targets_on
 from pennypost_postoffice.removal import remove_on
-from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, tombstones
+from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, holds, postmarks, tombstones
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -45,9 +46,16 @@ def remove_expired_on(connection: Connection, now: int) -> int:
     return len(rows)
 
 
+def remove_held_over_on(connection: Connection, now: int) -> int:
+    """Deletes up to STEP events that nobody released in time; returns how many. Their headers go with the feed's."""
+    found = expired_on(connection, now, STEP)
+    remove_on(connection, found)
+    return len(found)
+
+
 def forget_on(connection: Connection, now: int) -> int:
-    """Deletes tombstones and addresses whose time is over; returns how many."""
-    tables: Sequence[Any] = (tombstones, address_tombstones, addresses)
+    """Deletes tombstones, addresses, hold tags and postmarks whose time is over; returns how many."""
+    tables: Sequence[Any] = (tombstones, address_tombstones, addresses, holds, postmarks)
     return sum(connection.execute(delete(each).where(each.c.keep_until <= now)).rowcount for each in tables)
 
 
@@ -93,6 +101,8 @@ class Retention:
         now = office.now()
         gone = 0
         while count := await office.database.write(remove_expired_on, now):
+            gone += count
+        while count := await office.database.write(remove_held_over_on, now):
             gone += count
         forgotten = await office.database.write(forget_on, now)
         kinds = sorted(office.policy.prices.free_kinds)

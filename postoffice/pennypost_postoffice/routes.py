@@ -3,6 +3,7 @@
     GET  /                    NIP-11 for `Accept: application/nostr+json`, else a few lines of text
     GET  /v1/headers          the header feed           GET /v1/pages/{n}   the wraps of 64 numbers
     POST /v1/events           an event with its stamp in X-Cashu; without one 402 and what it costs (NUT-24)
+    POST /v1/holds/{hold}     the twin of RELEASE
 
 Numbers are ASCII digits and nothing else. Every answer may be read from any origin: none depends on who asks.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from pennypost.protocol.errors import BodyTooLarge, InvalidInput
+from pennypost.protocol.event import is_hex64
 from pennypost.protocol.headers import MEDIA_TYPE as FEED_TYPE
 from pennypost.protocol.relay_info import MEDIA_TYPE as INFORMATION_TYPE
 from pennypost.protocol.relay_info import relay_information
@@ -77,6 +80,11 @@ def office_router(office: Office) -> APIRouter:
         """Answers `{"id", "accepted", "message"}`."""
         return await post_event(office, request)
 
+    @router.post("/v1/holds/{hold}", summary="Release what is held, with the preimage", response_class=Response)
+    async def holds(request: Request, hold: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Takes `{"x", "id"}`, 64 hex digits each; answers `{"hold", "accepted", "message"}`."""
+        return await post_release(office, request, hold)
+
     return router
 
 
@@ -102,8 +110,8 @@ def information_of(office: Office) -> dict[str, object]:
     return relay_information(
         name=settings.name,
         description="A relay that takes a stamp with each letter: Cashu tokens of its mint, bought over Lightning.",
-        mints=[settings.url],
-        payments_url=settings.url,
+        mints=office.mints,
+        payments_url=office.mints[0],
         prices=office.policy.prices,
         supported_nips=NIPS,
         software=SOFTWARE,
@@ -122,13 +130,23 @@ def information_of(office: Office) -> dict[str, object]:
 def front_page(office: Office) -> str:
     """What a person sees who opens the address in a browser."""
     settings = office.settings
-    play = "\nPLAY MONEY: stamps of this office are worth nothing.\n" if settings.lightning == "play" else ""
+    sells_play_money = settings.lightning == "play" and settings.url in office.mints
+    play = "\nPLAY MONEY: stamps of this office are worth nothing.\n" if sells_play_money else ""
+    mints = "the mint at " + office.mints[0] + "".join(f" or {each}" for each in office.mints[1:])
     return f"""{settings.name}: a post office for Nostr
 {play}
 It is a relay: connect by WebSocket to this address. Most letters need a stamp.
-Stamps are Cashu tokens of the mint at {settings.url}, bought with `pennypost wallet buy 10 --office {settings.url}`
+Stamps are Cashu tokens of {mints}, bought with `pennypost wallet buy 10 --office {settings.url}`
 or with any Cashu wallet. Prices and limits: this address, with the header Accept: {INFORMATION_TYPE}
 """
+
+
+class _Release(msgspec.Struct):
+    x: object = None
+    id: object = None
+
+
+_release = msgspec.json.Decoder(_Release)
 
 
 class HttpSender:
@@ -162,10 +180,23 @@ async def post_event(office: Office, request: Request) -> Response:
     content: dict[str, object] = {"id": post.event.id, "accepted": answer.accepted, "message": answer.message}
     headers = dict(ANYONE)
     if answer.status == 402:
-        headers["x-cashu"] = payment_request(post.postage.sat, office.settings.url)
+        headers["x-cashu"] = payment_request(post.postage.sat, office.mints)
     if answer.status == 503:
         headers["retry-after"] = "5"
     return Response(msgspec.json.encode(content), answer.status, headers, "application/json")
+
+
+async def post_release(office: Office, request: Request, hold: str) -> Response:
+    """The twin of RELEASE: the same answers, errors with their HTTP status."""
+    if not is_hex64(hold):
+        raise InvalidInput("a hold is 64 lower-case hex digits")
+    try:
+        given = _release.decode(await read_body(request))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise InvalidInput("the body is an object with x and id") from None
+    message = await office.holds.release(bytes.fromhex(hold), given.x, given.id, office.sources.of(request.scope))
+    content = {"hold": hold, "accepted": True, "message": message}
+    return Response(msgspec.json.encode(content), headers=ANYONE, media_type="application/json")
 
 
 async def read_body(request: Request) -> bytes:
@@ -178,7 +209,7 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def payment_request(sat: int, mint: str) -> str:
-    """`creqA…`: asks for that many sat of this mint's stamps (NUT-18), in the header of a 402 (NUT-24)."""
-    body = cbor2.dumps({"a": sat, "u": "sat", "s": True, "m": [mint], "d": "postage"})
+def payment_request(sat: int, mints: Sequence[str]) -> str:
+    """`creqA…`: asks for that many sat of these mints' stamps (NUT-18), in the header of a 402 (NUT-24)."""
+    body = cbor2.dumps({"a": sat, "u": "sat", "s": True, "m": list(mints), "d": "postage"})
     return "creqA" + urlsafe_b64encode(body).decode().rstrip("=")

@@ -14,6 +14,7 @@ LONG_TAG = 64
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _VIEW_TAG = re.compile(rb'\["vt","[0-9a-f]{8}"')
 _OFFSET_BYTES = 4
+_FLAG_BYTES = 2
 
 
 def tag_key(letter: str, value: str) -> bytes:
@@ -55,6 +56,16 @@ def feed_record(event: Event) -> bytes | None:
     return RECORD.pack(0, header.pubkey, header.view_tag, header.size_class, header.ttl_class, header.flags)[
         _OFFSET_BYTES:
     ]
+
+
+def with_flags(record: bytes | None, flags: int) -> bytes | None:
+    """The record of the header feed with these flags (`headers.HELD`, `headers.RELEASED`)."""
+    return None if record is None else record[:-_FLAG_BYTES] + flags.to_bytes(_FLAG_BYTES)
+
+
+def held_name(identifier: bytes) -> bytes:
+    """What stands for a held event in the feed: a hash of its id. No event has it, so nothing is found by it."""
+    return sha256(identifier).digest()
 
 
 def is_concealed(kind: int, body: bytes) -> bool:

@@ -25,6 +25,8 @@ from pennypost.protocol.frames import (
     EventMessage,
     NoticeMessage,
     OkMessage,
+    PostmarkMessage,
+    ReleaseFrame,
     ReqFrame,
     parse_client_frame,
     parse_relay_frame,
@@ -63,6 +65,10 @@ UNREADABLE = [
     ("NUL", "\0"),
     ("NUL after", f'["EVENT",{TEXT}]\0'),
     ("trailing bytes", f'["EVENT",{TEXT}]x'),
+    ("RELEASE without an id", f'["RELEASE","{"a" * 64}","{"b" * 64}"]'),
+    ("RELEASE of what is no hold", '["RELEASE","a","b","c"]'),
+    ("RELEASE in upper case", f'["RELEASE","{"A" * 64}","{"b" * 64}","{"c" * 64}"]'),
+    ("RELEASE of a number", '["RELEASE",1,"b","c"]'),
     ("two frames", '["CLOSE","a"]["CLOSE","a"]'),
     ("a comma too many", '["CLOSE","a",]'),
     ("a raw line break in a string", '["CLOSE","a\nb"]'),
@@ -167,6 +173,10 @@ def test_req_close_auth() -> None:
     auth = parse_client_frame(frames.auth_frame(EVENT))
     assert isinstance(auth, AuthFrame)
     assert parse_event(auth.event) == EVENT
+    hold, preimage, identifier = b"\1" * 32, b"\2" * 32, b"\3" * 32
+    release = parse_client_frame(frames.release_frame(hold, preimage, identifier))
+    assert release == ReleaseFrame(hold.hex(), preimage.hex(), identifier.hex())
+    assert parse_client_frame(f'["RELEASE","{hold.hex()}",1,null]') == ReleaseFrame(hold.hex(), 1, None)
 
 
 def test_req_keeps_what_came() -> None:
@@ -191,6 +201,7 @@ NASTY = '"],["EVENT","x",{}]\\\n\u2028\x00😀'
         (frames.notice_message(NASTY), NoticeMessage(NASTY)),
         (frames.auth_message("challenge"), AuthMessage("challenge")),
         (frames.change_message(EVENT.id, [{"amount": 1}]), ChangeMessage(EVENT.id, ({"amount": 1},))),
+        (frames.postmark_message(EVENT.id, {"sat": 1}), PostmarkMessage(EVENT.id, {"sat": 1})),
         (f'["OK","{EVENT.id}",true]', OkMessage(EVENT.id, True, "")),
         ('["CLOSED","s"]', ClosedMessage("s", "")),
     ],
@@ -250,7 +261,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
-labels = st.sampled_from(["EVENT", "REQ", "CLOSE", "AUTH", "OK", "EOSE", "CLOSED", "NOTICE", "CHANGE", "x"])
+labels = st.sampled_from(
+    ["EVENT", "REQ", "CLOSE", "AUTH", "OK", "EOSE", "CLOSED", "NOTICE", "CHANGE", "RELEASE", "POSTMARK", "x"]
+)
 
 
 @given(elements=st.lists(json_values, max_size=4), label=labels)

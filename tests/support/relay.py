@@ -121,8 +121,16 @@ class Relay:
             frame.append(token)
         if options is not None:
             frame.append(options)
+        return await self._asked(event.id, frame)
+
+    async def release(self, hold: bytes, preimage: Any, identifier: Any) -> Answer:
+        """Sends a RELEASE and waits for its OK; bytes are sent as hex."""
+        asked = [each.hex() if isinstance(each, bytes) else each for each in (preimage, identifier)]
+        return await self._asked(hold.hex(), ["RELEASE", hold.hex(), *asked])
+
+    async def _asked(self, identifier: str, frame: list[Any]) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        waiting = self._answers.setdefault(event.id, [])
+        waiting = self._answers.setdefault(identifier, [])
         waiting.append(answer)
         try:
             await self.send(frame)

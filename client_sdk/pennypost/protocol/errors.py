@@ -64,7 +64,7 @@ class InvalidFrame(InvalidInput):
     """Unparseable message."""
 
     code = "frame"
-    remedy = "Send a JSON array whose first element is EVENT, REQ, CLOSE or AUTH."
+    remedy = "Send a JSON array whose first element is EVENT, REQ, COUNT, CLOSE, AUTH or NEG-OPEN."
 
 
 class FrameTooLarge(InvalidInput):
@@ -123,6 +123,13 @@ class InvalidSignature(InvalidEvent):
     remedy = "Recompute the id and sign again; the stamp is still good."
 
 
+class VanishElsewhere(InvalidEvent):
+    """This request to vanish names another relay."""
+
+    code = "vanish-relay"
+    remedy = "Add a relay tag with this relay's address, or ALL_RELAYS, and sign again (NIP-62)."
+
+
 class EventExpired(InvalidInput):
     """Expired: the event's kept time is over."""
 
@@ -137,6 +144,13 @@ class InvalidFilter(InvalidInput):
     remedy = "Send NIP-01 filters with known fields and values of the right type."
 
 
+class InvalidSync(InvalidInput):
+    """The negentropy message is malformed."""
+
+    code = "sync"
+    remedy = "Send a message of protocol version 1 in lower-case hex (NIP-77)."
+
+
 class InvalidKey(InvalidInput):
     """This is not a usable key."""
 
@@ -149,6 +163,27 @@ class InvalidInvoice(InvalidInput):
 
     code = "invoice"
     remedy = "Ask for a new invoice; nothing was paid."
+
+
+class InvoiceMismatch(InvalidInput):
+    """The invoice is not the one agreed on."""
+
+    code = "invoice-mismatch"
+    remedy = "Nothing was paid. Do not pay it elsewhere either; tell the one who sent it."
+
+
+class InvalidOffer(InvalidInput):
+    """The offer is malformed, or is not what it says."""
+
+    code = "offer"
+    remedy = "Nothing was paid. Ask the seller for it again."
+
+
+class InvalidNotice(InvalidInput):
+    """The notice cannot be read."""
+
+    code = "notice"
+    remedy = "Nothing was looked up. Copy the whole text beginning with ppn1, or ask the sender again."
 
 
 class InvalidWalletLink(InvalidInput):
@@ -170,6 +205,20 @@ class LetterTooLarge(InvalidInput):
 
     code, status = "letter-too-large", 413
     remedy = "Shorten it, or send a link to the rest; no stamp was used."
+
+
+class BackupUnusable(InvalidInput):
+    """This is not a whole backup of a mint."""
+
+    code = "backup"
+    remedy = "Use another copy; `pennypost mint verify-backup` tells which are good. Nothing was changed."
+
+
+class ReferenceTaken(InvalidInput):
+    """This reference was used for another number of stamps."""
+
+    code = "reference"
+    remedy = "Repeat it with the same number for the same token, or choose another reference. Nothing was issued."
 
 
 class StampError(PennypostError):
@@ -214,6 +263,13 @@ class StampUnknownKeyset(StampError):
     remedy = "Refresh the mint's keysets and use a stamp of one of them; this one was not taken."
 
 
+class StampExpired(StampError):
+    """Invalid stamp: its keyset has expired."""
+
+    code, cashu = "stamp-expired", 12003
+    remedy = "Use a stamp of a newer keyset; those of this one can no longer be used."
+
+
 class StampLocked(StampError):
     """Invalid stamp: locked to someone else."""
 
@@ -233,6 +289,13 @@ class StampForged(StampError):
 
     code = "stamp-forged"
     remedy = "Use a stamp signed by this mint."
+
+
+class StampRefused(StampError):
+    """Invalid stamp: its mint does not take it."""
+
+    code = "stamp-refused"
+    remedy = "Use another stamp; this one was not taken."
 
 
 class StampSpent(StampError):
@@ -298,6 +361,13 @@ class AuthRequired(PolicyError):
     remedy = "Answer the AUTH challenge (NIP-42) and repeat the request."
 
 
+class NotReceiver(PolicyError):
+    """These gift wraps are for somebody else."""
+
+    code, prefix = "not-receiver", "restricted"
+    remedy = "Authenticate as their receiver (NIP-42) and repeat the request."
+
+
 class AuthInvalid(PolicyError):
     """The AUTH event does not fit this relay or this challenge."""
 
@@ -324,6 +394,55 @@ class TooManySubscriptions(PolicyError):
 
     code, status, prefix = "subscriptions", 429, "rate-limited"
     remedy = "Close some subscriptions first."
+
+
+class HoldWrong(PolicyError):
+    """This does not open the hold."""
+
+    code, prefix = "hold-wrong", "invalid"
+    remedy = "Send the preimage of the payment and the id of the request or offer, 64 hex digits each."
+
+
+class HoldUnknown(PolicyError):
+    """Nothing is held under this tag."""
+
+    code, status, prefix = "hold-unknown", 404, "invalid"
+    remedy = "Ask the office where it was posted; what was not released by its expiry is deleted."
+
+
+class HoldFull(PolicyError):
+    """Too many events are held under this tag."""
+
+    code, status = "hold-full", 409
+    remedy = "Release it first, or hold this event under another tag; the stamp is still good."
+
+
+class QueryTooLarge(PolicyError):
+    """Too many events fit this query."""
+
+    code = "query-too-large"
+    remedy = "Narrow the filter: name authors, kinds or tags, or a shorter time."
+
+
+class TooManySyncs(PolicyError):
+    """Too many negentropy sessions."""
+
+    code, status, prefix = "syncs", 429, "rate-limited"
+    remedy = "End some with NEG-CLOSE, or wait a little."
+
+
+class SyncClosed(PolicyError):
+    """The negentropy session was idle too long, or was never opened."""
+
+    code, status, prefix = "sync-closed", 408, "closed"
+    remedy = "Begin again with NEG-OPEN."
+
+
+class WorkRequired(PolicyError):
+    """Proof of work is needed for this."""
+
+    code, prefix = "work", "pow"
+    remedy = "Mine a nonce tag that commits to that difficulty (NIP-13) and sign again; the stamp is still good."
 
 
 class NotFound(PolicyError):
@@ -578,11 +697,32 @@ class WorkerFailed(ServerError):
     code = "worker"
 
 
+class MintAway(ServerError):
+    """The mint of this stamp does not answer."""
+
+    code, status = "mint-away", 503
+    remedy = "Retry with the same stamp in a minute, or use one of another mint; repeating is safe."
+
+
+class MintMisbehaves(ServerError):
+    """The mint of this stamp answers what the protocol does not allow."""
+
+    code, status = "mint-misbehaves", 502
+    remedy = "Retry with the same stamp later, or use one of another mint; repeating is safe."
+
+
 class LightningUnavailable(ServerError):
     """The Lightning node does not answer."""
 
     code, status, cashu = "lightning", 503, 20000
     remedy = "Retry in a few seconds; nothing was paid."
+
+
+class BooksOff(ServerError):
+    """The mint's books do not balance."""
+
+    code = "books"
+    remedy = "Stop selling (`pennypost mint sunset`) and find out why: docs/how-to/operate-a-mint.md."
 
 
 class ConfigurationError(ServerError):
@@ -597,6 +737,44 @@ class SeedMismatch(ConfigurationError):
 
     code = "seed"
     remedy = "Start with the seed file this mint was made with; a backup of it opens the database."
+
+
+class DatabaseInUse(ConfigurationError):
+    """The database is not empty."""
+
+    code = "database-in-use"
+    remedy = "Restore into a new, empty database: `pennypost db upgrade` makes one. Nothing was changed."
+
+
+class BackupTooOld(ConfigurationError):
+    """This backup is older than the last stamps that this mint took or sold."""
+
+    code = "backup-old"
+    remedy = (
+        "Restore a newer one. With --accept-double-spending every stamp spent since can be spent again, "
+        "and what was bought and paid since is unknown. Nothing was changed."
+    )
+
+
+class MintNotStarted(ConfigurationError):
+    """No mint was ever started on this database."""
+
+    code = "no-mint"
+    remedy = "Check that the settings name its data folder and its database; `pennypost up` starts a new one."
+
+
+class SchemaMismatch(ConfigurationError):
+    """The database is not at the schema of this program."""
+
+    code = "schema"
+    remedy = "Run `pennypost db upgrade` with this version of the program."
+
+
+class SeedLocked(ConfigurationError):
+    """The passphrase does not open the mint's seed file."""
+
+    code = "seed-locked"
+    remedy = "Name a file with the right one in PENNYPOST_MINT_SEED_PASSPHRASE_FILE."
 
 
 class ClientError(PennypostError):
@@ -632,6 +810,118 @@ class PaymentTimeout(ClientError):
 
     code, status = "unpaid", 402
     remedy = "Pay it and run the same command again: the purchase is kept and claimed then."
+
+
+class WalletError(ClientError):
+    """The Lightning wallet did not do it."""
+
+    code, status = "wallet", 502
+    remedy = "Nothing was paid. Look at the wallet's own app, or use another wallet."
+
+
+class NoWallet(WalletError):
+    """No Lightning wallet is connected."""
+
+    code, status = "no-wallet", 400
+    remedy = "Name one: --nwc with its connection string, or PENNYPOST_WALLET_FILE."
+
+
+class WalletUnreachable(WalletError):
+    """The Lightning wallet does not answer."""
+
+    code, status = "wallet-unreachable", 503
+    remedy = "Check that it is running and online; repeating is safe."
+
+
+class WalletRefuses(WalletError):
+    """The Lightning wallet refuses this."""
+
+    code = "wallet-refuses"
+    remedy = "Nothing was paid. Check the rights and the budget of this connection in the wallet."
+
+
+class WalletCannot(WalletError):
+    """The Lightning wallet cannot do this."""
+
+    code, status = "wallet-cannot", 501
+    remedy = (
+        "Nothing was paid. Use a wallet that can, such as LND; docs/how-to/lightning-wallet.md lists what each can."
+    )
+
+
+class PaymentFailed(WalletError):
+    """The payment did not go through."""
+
+    code, status = "payment-failed", 402
+    remedy = "Nothing was paid. Try again later, or from a wallet with more funds or better routes."
+
+
+class PaymentUnknown(WalletError):
+    """Whether the payment went through is not known yet."""
+
+    code, status = "payment-unknown", 504
+    remedy = "Run the same command again: it asks the wallet what became of it, and never pays twice."
+
+
+class AlreadyPaid(WalletError):
+    """This payment hash was paid before."""
+
+    code, status = "already-paid", 409
+    remedy = "Nothing was paid. One payment hash is paid once, ever; ask for a fresh invoice."
+
+
+class AmountTooHigh(ClientError):
+    """More is asked than you allow."""
+
+    code, status = "amount", 402
+    remedy = "Nothing was paid. Allow more (--most), or do without."
+
+
+class OfferExpired(ClientError):
+    """The time to pay for this is over."""
+
+    code, status = "offer-expired", 410
+    remedy = "Nothing was paid. Ask the seller for a fresh one."
+
+
+class NotAnswered(ClientError):
+    """There is no answer yet."""
+
+    code, status = "not-answered", 504
+    remedy = "Run the same command again: it goes on where it stopped, and pays once."
+
+
+class GarbageProof(ClientError):
+    """What was paid for is not what the seller had signed."""
+
+    code, status = "garbage", 502
+    remedy = "Keep the evidence and show it: anyone can check it with `pennypost offer judge`."
+
+    def __init__(self, detail: str = "", evidence: str = "") -> None:
+        """`evidence` (ppg1…) holds the seller's signature and opens nothing else of yours."""
+        super().__init__(detail)
+        self.evidence = evidence
+
+
+class ChannelUnknown(ClientError):
+    """This home has no such channel."""
+
+    code = "channel"
+    remedy = "`pennypost channel list` shows them; read once more, or ask to be invited."
+
+
+class NotChannelOwner(ClientError):
+    """Only whoever made the channel can do this."""
+
+    code = "channel-owner"
+    remedy = "Ask its owner."
+
+
+class NotChannelPoster(ClientError):
+    """You may read this channel, and not post in it."""
+
+    code = "channel-poster"
+    remedy = "Ask its owner, or write to its drop box."
 
 
 class ServerExtraMissing(ClientError):

@@ -1,7 +1,8 @@
-"""Frames of the relay protocol, read and written (NIP-01, NIP-42, and the stamp of the wire contract).
+"""Frames of the relay protocol, read and written (NIP-01, 42, 45, 77, and the stamp of the wire contract).
 
-    client ─ ["EVENT", event, stamp?, options?] · ["REQ", …] · ["CLOSE", …] · ["AUTH", event] ─▶ relay
-    client ◀─ EVENT · OK · EOSE · CLOSED · NOTICE · AUTH · CHANGE ─ relay
+    client ─ ["EVENT", event, stamp?, options?] · ["REQ", …] · ["CLOSE", …] · ["AUTH", event] · ["RELEASE", …] ─▶ relay
+    client ◀─ EVENT · OK · EOSE · CLOSED · NOTICE · AUTH · CHANGE · POSTMARK ─ relay
+    both   ─ COUNT · NEG-OPEN · NEG-MSG · NEG-CLOSE · NEG-ERR (each says which of the two sends it)
 
 Both sides use this one module, so what one writes the other reads.
 """
@@ -60,6 +61,34 @@ class ReqFrame(msgspec.Struct, frozen=True, gc=False):
     filters: tuple[object, ...]
 
 
+class CountFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["COUNT", query, filter, …]` (NIP-45): as ReqFrame."""
+
+    query: str
+    filters: tuple[object, ...]
+
+
+class NegOpenFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["NEG-OPEN", sync, filter, message]` (NIP-77): filter and message are decoded JSON values, not checked."""
+
+    sync: str
+    filter: object
+    message: object
+
+
+class NegMessageFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["NEG-MSG", sync, message]` (NIP-77): the message is a decoded JSON value, not checked."""
+
+    sync: str
+    message: object
+
+
+class NegCloseFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["NEG-CLOSE", sync]` (NIP-77)."""
+
+    sync: str
+
+
 class CloseFrame(msgspec.Struct, frozen=True, gc=False):
     """`["CLOSE", subscription]`."""
 
@@ -77,7 +106,25 @@ class AuthFrame(msgspec.Struct, frozen=True, gc=False):
         return EventFrame(self.event).id
 
 
-ClientFrame = EventFrame | ReqFrame | CloseFrame | AuthFrame
+class ReleaseFrame(msgspec.Struct, frozen=True, gc=False):
+    """`["RELEASE", T, x, id]`: T is 64 hex digits; x and id are whatever JSON values came."""
+
+    hold: str
+    preimage: object
+    identifier: object
+
+
+ClientFrame = (
+    EventFrame
+    | ReqFrame
+    | CloseFrame
+    | AuthFrame
+    | ReleaseFrame
+    | CountFrame
+    | NegOpenFrame
+    | NegMessageFrame
+    | NegCloseFrame
+)
 
 
 def parse_client_frame(text: str | bytes) -> ClientFrame:
@@ -94,12 +141,28 @@ def parse_client_frame(text: str | bytes) -> ClientFrame:
             return EventFrame(elements[1], *(_read(element) for element in elements[2:]))
         case "REQ", count if count > 1:
             return ReqFrame(_subscription(elements[1]), tuple(_read(element) for element in elements[2:]))
+        case "COUNT", count if count > 1:
+            return CountFrame(_subscription(elements[1]), tuple(_read(element) for element in elements[2:]))
+        case "NEG-OPEN", 4:
+            return NegOpenFrame(_subscription(elements[1]), _read(elements[2]), _read(elements[3]))
+        case "NEG-MSG", 3:
+            return NegMessageFrame(_subscription(elements[1]), _read(elements[2]))
+        case "NEG-CLOSE", 2:
+            return NegCloseFrame(_subscription(elements[1]))
         case "CLOSE", 2:
             return CloseFrame(_subscription(elements[1]))
         case "AUTH", 2:
             return AuthFrame(elements[1])
+        case "RELEASE", 4:
+            return _release(*(_read(element) for element in elements[1:]))
         case _:
             raise InvalidFrame
+
+
+def _release(hold: object, preimage: object, identifier: object) -> ReleaseFrame:
+    if not is_hex64(hold):
+        raise InvalidFrame("a hold is 64 lower-case hex digits")
+    return ReleaseFrame(cast("str", hold), preimage, identifier)
 
 
 def _split(text: str | bytes) -> list[msgspec.Raw]:
@@ -154,6 +217,27 @@ class ClosedMessage(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
+class CountMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["COUNT", query, {"count": n}]` (NIP-45)."""
+
+    query: str
+    count: int
+
+
+class NegMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["NEG-MSG", sync, message]` (NIP-77): hex, not checked."""
+
+    sync: str
+    message: str
+
+
+class NegErrorMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["NEG-ERR", sync, reason]` (NIP-77): the session is over."""
+
+    sync: str
+    reason: str
+
+
 class NoticeMessage(msgspec.Struct, frozen=True, gc=False):
     """`["NOTICE", message]`."""
 
@@ -173,7 +257,26 @@ class ChangeMessage(msgspec.Struct, frozen=True, gc=False):
     signatures: tuple[object, ...]
 
 
-RelayMessage = EventMessage | OkMessage | EoseMessage | ClosedMessage | NoticeMessage | AuthMessage | ChangeMessage
+class PostmarkMessage(msgspec.Struct, frozen=True, gc=False):
+    """`["POSTMARK", id, postmark]`: a decoded JSON value for `postmark.read_postmark`."""
+
+    id: str
+    postmark: object
+
+
+RelayMessage = (
+    EventMessage
+    | OkMessage
+    | EoseMessage
+    | ClosedMessage
+    | NoticeMessage
+    | AuthMessage
+    | ChangeMessage
+    | PostmarkMessage
+    | CountMessage
+    | NegMessage
+    | NegErrorMessage
+)
 
 
 def parse_relay_frame(text: str | bytes) -> RelayMessage:
@@ -193,12 +296,20 @@ def parse_relay_frame(text: str | bytes) -> RelayMessage:
             return EoseMessage(subscription)
         case "CLOSED", [str(subscription), *rest]:
             return ClosedMessage(subscription, _text(rest[0]) if rest else "")
+        case "COUNT", [str(query), {"count": int(count)}] if not isinstance(count, bool) and count >= 0:
+            return CountMessage(query, count)
+        case "NEG-MSG", [str(sync), str(message)]:
+            return NegMessage(sync, message)
+        case "NEG-ERR", [str(sync), str(reason), *_]:
+            return NegErrorMessage(sync, reason)
         case "NOTICE", [str(message)]:
             return NoticeMessage(message)
         case "AUTH", [str(challenge)]:
             return AuthMessage(challenge)
         case "CHANGE", [str(identifier), signatures] if isinstance(signatures, list):
             return ChangeMessage(identifier, tuple(cast("list[object]", signatures)))
+        case "POSTMARK", [str(identifier), postmark]:
+            return PostmarkMessage(identifier, postmark)
         case _:
             raise InvalidFrame("an unknown message")
 
@@ -228,6 +339,11 @@ def req_frame(subscription: str, *filters: Filter) -> str:
     return _write("REQ", subscription, *map(filter_json, filters))
 
 
+def count_frame(query: str, *filters: Filter) -> str:
+    """`["COUNT", query, filter, …]` (NIP-45)."""
+    return _write("COUNT", query, *map(filter_json, filters))
+
+
 def close_frame(subscription: str) -> str:
     """`["CLOSE", subscription]`."""
     return _write("CLOSE", subscription)
@@ -236,6 +352,11 @@ def close_frame(subscription: str) -> str:
 def auth_frame(event: Event) -> str:
     """`["AUTH", event]` (NIP-42)."""
     return _write("AUTH", event)
+
+
+def release_frame(hold: bytes, preimage: bytes, identifier: bytes) -> str:
+    """`["RELEASE", T, x, id]` for 32 bytes each; answered by an OK whose id is T."""
+    return _write("RELEASE", hold.hex(), preimage.hex(), identifier.hex())
 
 
 def event_message(subscription: str, event_json: bytes) -> str:
@@ -263,6 +384,21 @@ def closed_message(subscription: str, message: str) -> str:
     return _write("CLOSED", subscription, message)
 
 
+def count_message(query: str, count: int) -> str:
+    """`["COUNT", query, {"count": n}]` (NIP-45)."""
+    return _write("COUNT", query, {"count": count})
+
+
+def neg_message(sync: str, message: bytes) -> str:
+    """`["NEG-MSG", sync, message]` with the message in hex (NIP-77)."""
+    return _write("NEG-MSG", sync, message.hex())
+
+
+def neg_error_message(sync: str, reason: str) -> str:
+    """`["NEG-ERR", sync, reason]` (NIP-77)."""
+    return _write("NEG-ERR", sync, reason)
+
+
 def notice_message(message: str) -> str:
     """`["NOTICE", message]`."""
     return _write("NOTICE", message)
@@ -276,3 +412,8 @@ def auth_message(challenge: str) -> str:
 def change_message(identifier: str, signatures: list[dict[str, Any]]) -> str:
     """`["CHANGE", id, signatures]`, sent before the OK."""
     return _write("CHANGE", identifier, signatures)
+
+
+def postmark_message(identifier: str, postmark: dict[str, Any]) -> str:
+    """`["POSTMARK", id, postmark]`, sent before the OK."""
+    return _write("POSTMARK", identifier, postmark)

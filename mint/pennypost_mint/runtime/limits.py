@@ -82,6 +82,17 @@ FREE_RATE = 2.0
 FREE_BURST = 50.0
 """Stored events of one connection that need no stamp (relay lists, key packages)."""
 
+HELD_EVENTS = 100
+"""Events held under one hold tag: so many move in one transaction when it is released."""
+
+RELEASE_RATE = 5.0
+RELEASE_BURST = 200.0
+"""Releases of one source that need a look-up, and as many wrong ones: each second, and at once."""
+
+HOLD_RATE = 0.2
+HOLD_BURST = 20.0
+"""Wrong tries at one hold tag. The right preimage opens it all the same: 256 bits cannot be tried through."""
+
 FREE_ROWS = 100_000
 FREE_BYTES = 256 * 1024 * KIB
 """Quota that all stored events of the free kinds share; the oldest go first."""
@@ -94,6 +105,16 @@ COMMIT_BATCH = 1_024
 COMMIT_BYTES = 16 * 1024 * KIB
 """Most events handed to a process at once, and most events and bytes of one transaction."""
 
+FOREIGN_WAITING = 1_000
+"""Events that wait for one mint elsewhere; past it they are told to come again, so that a mint that is slow does not
+fill the room of everyone."""
+
+FOREIGN_ROWS = 256
+"""Rows of the journal of one mint elsewhere; past it no swap is begun until one is over."""
+
+FOREIGN_AT_ONCE = 12
+"""Events that one mint elsewhere is asked for at once."""
+
 WRITE = 64 * KIB
 """Bytes of one write to a socket."""
 
@@ -103,8 +124,17 @@ QUERIES = 64
 QUERY_ROWS = 100
 """Stored events read at once for a REQ; the rest follows when the reader has taken these."""
 
+COUNT_ROWS = 100_000
+"""Stored events that a COUNT looks at; past it it is refused. They cost 0.5 s of the connection's share of CPU."""
+
+COUNT_STEP = 1_000
+"""Of these, read at once."""
+
 HELD_LIVE = 1_000
 """New events kept for a subscription whose stored ones are still being sent."""
+
+BUS_BYTES = 16 * 1024 * KIB
+"""Ephemeral events waiting for the bus; past it they reach the subscribers of their own process alone."""
 
 
 MAX_WEBSOCKETS = 5_000
