@@ -273,7 +273,8 @@ class Connection:
             await self._drain()
         if not subscription.closed:
             self.send(eose_message(subscription.name))
-            subscription.caught_up(query.sent, office.committer.publishing)
+            subscription.caught_up(query.sent)
+            office.follower.settles(subscription)
 
     def _end_subscription(self, subscription: Subscription, error: PennypostError) -> None:
         if not subscription.closed:

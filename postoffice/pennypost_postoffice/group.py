@@ -36,8 +36,6 @@ class Committer:
         self._office = office
         self._stage = Stage(self._commit, office.failed, most=COMMIT_BATCH, most_bytes=COMMIT_BYTES)
         self._pause = PAUSE[0]
-        self.publishing: set[str] = set()
-        """Ids that may be visible in the database and are not yet published to subscribers."""
 
     @property
     def waiting(self) -> int:
@@ -57,7 +55,6 @@ class Committer:
         posts = office.unanswered(batch)
         if not posts:
             return
-        self.publishing = {post.event.id for post in posts}
         began = monotonic()
         try:
             done: Done = await office.database.write(commit_on, posts, office.now())
@@ -72,7 +69,6 @@ class Committer:
         else:
             self._pause = PAUSE[0]
             self._answer(done, monotonic() - began)
-        self.publishing = set()
 
     async def _halve(self, posts: list[Post], error: Exception) -> None:
         if len(posts) > 1:
@@ -99,4 +95,4 @@ class Committer:
             if isinstance(error, StampSpent):
                 office.recent.remember(post, spent=True)
             office.answer(post, refusal(error))
-        office.committed(done.stored)
+        office.committed(done.first, done.stored)

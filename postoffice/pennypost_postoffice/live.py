@@ -115,7 +115,7 @@ class Subscription:
         self.held: list[tuple[str, str]] | None = []
         """Id and frame of new events while the stored ones are sent; None afterwards."""
         self.already: set[str] = set()
-        """Ids sent as stored whose publication is still to come."""
+        """Ids sent as stored whose publication may still be to come."""
         self.closed = False
 
     def frame(self, body: str) -> str:
@@ -134,13 +134,18 @@ class Subscription:
         else:
             self.reader.send(self.frame(body))
 
-    def caught_up(self, sent: Set[str], publishing: Set[str]) -> None:
-        """After EOSE: sends what was held and not sent as stored; `publishing` are ids whose publication is to come."""
+    def caught_up(self, sent: set[str]) -> None:
+        """After EOSE: sends what was held and not sent as stored. `settled` follows when all of `sent` is published."""
         held, self.held = self.held or [], None
-        self.already = set(sent & publishing)
+        self.already = sent
         for identifier, frame in held:
             if identifier not in sent:
                 self.reader.send(frame)
+
+
+    def settled(self) -> None:
+        """Everything that it was sent as stored has been published."""
+        self.already = set()
 
 
 class Live:
@@ -149,6 +154,11 @@ class Live:
     def __init__(self, private: bool = False) -> None:
         self.private = private
         self._index: dict[Key, dict[Watch, Subscription]] = {}
+
+    @property
+    def listens(self) -> bool:
+        """Whether anybody subscribed to anything."""
+        return bool(self._index)
 
     def add(self, subscription: Subscription) -> None:
         """From now on it gets every new event that one of its filters admits."""

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from pennypost.protocol.errors import ConfigurationError, NobodyListening, Overloaded, ServerError
+from pennypost.protocol.errors import ConfigurationError, NobodyListening, Overloaded, PennypostError, ServerError
+from pennypost.protocol.event import Event, is_ephemeral, parse_event
 from pennypost.protocol.price import PriceList, parse_prices
 from pennypost_mint.api import Keyring, SignedOutput, Workers
 from pennypost_mint.runtime.database import Database
@@ -21,9 +22,11 @@ from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
 from pennypost_postoffice import accept as accepting
 from pennypost_postoffice.auth import relay_name
+from pennypost_postoffice.bus.choice import open_bus
 from pennypost_postoffice.commit import Planned
 from pennypost_postoffice.connection import Connection, Receive, Scope, Send
 from pennypost_postoffice.feed import Feed
+from pennypost_postoffice.follow import Follower, Published
 from pennypost_postoffice.group import Committer
 from pennypost_postoffice.live import Live
 from pennypost_postoffice.policy import Policy
@@ -65,6 +68,8 @@ class Office:
         self.recent = Recent()
         self.live = Live(private=settings.private_wraps)
         self.feed = Feed(self)
+        self.follower = Follower(self, self._marks)
+        self.bus = open_bus(self)
         self.verifier = Verifier(self, at_once=max(2, 2 * len(workers.pids)))
         self.committer = Committer(self)
         self.retention = Retention(self, settings.sweep_every)
@@ -94,8 +99,11 @@ class Office:
         return cls(database, settings, keyring, workers, metrics, load_prices(settings.price_file))
 
     async def start(self) -> None:
-        """Starts the stages; what has expired is deleted from now on."""
-        stages = [self.verifier.run(), self.committer.run(), self.feed.run(), self.retention.run(), self._overdue()]
+        """Starts the stages; what has expired is deleted from now on. Raises DatabaseUnavailable."""
+        await self.follower.start()
+        stages = [self.verifier.run(), self.committer.run(), self.follower.run(), self.retention.run(), self._overdue()]
+        if self.bus is not None:
+            stages.append(self.bus.run())
         self._tasks = [asyncio.create_task(stage) for stage in stages]
         for task in self._tasks:
             task.add_done_callback(_report)
@@ -178,18 +186,39 @@ class Office:
         self.answer(post, Answer(True, "", "auth"))
 
     def pass_on(self, post: Post) -> None:
-        """A verified ephemeral event: to whoever listens now, and nowhere else."""
-        if self.live.publish(post.event, post.body):
+        """A verified ephemeral event: to whoever listens now, here or at another process, and nowhere else."""
+        here = self.live.publish(post.event, post.body)
+        elsewhere = self.bus is not None and self.bus.pass_on(post.body)
+        if here or elsewhere:
             self.answer(post, Answer(True, "accepted: passed on, not kept", "passed-on"))
         else:
             self.answer(post, refusal(NobodyListening()))
 
-    def committed(self, stored: list[Planned]) -> None:
-        """After a commit and its answers: subscribers and readers of the feed."""
+    @property
+    def bus_is_up(self) -> bool:
+        """Whether other processes tell us of what they store."""
+        return self.bus is not None and self.bus.is_up
+
+    def passed_on(self, body: bytes) -> None:
+        """An ephemeral event that another process took."""
+        try:
+            event = parse_event(body)
+        except PennypostError:
+            return
+        if is_ephemeral(event.kind):
+            self.live.publish(event, body)
+
+    def _marks(self, marks: dict[str, str]) -> None:
+        """What the processes of this office share was read."""
+
+    def committed(self, first: int, stored: list[Planned]) -> None:
+        """After a commit and its answers: subscribers and readers of the feed; its numbers begin with `first`."""
+        if not stored:
+            return
+        self._added(first, [None if plan.held else (plan.post.event, plan.post.body) for plan in stored])
         sat = 0
         news = False
         for plan in stored:
-            self.live.publish(plan.post.event, plan.post.body)
             news = news or plan.post.record is not None
             if plan.spends and plan.post.stamp is not None:
                 sat += plan.post.stamp.sat
@@ -198,6 +227,17 @@ class Office:
             self.on_spent(y for plan in stored if plan.spends for y in plan.post.ys)
         if news:
             self.feed.grew()
+
+    def released(self, first: int, opened: list[tuple[Event, bytes]]) -> None:
+        """After the commit of a release: the same for what it opened."""
+        if opened:
+            self._added(first, opened)
+            self.feed.grew()
+
+    def _added(self, first: int, added: Sequence[Published]) -> None:
+        self.follower.committed(first, added)
+        if self.bus is not None:
+            self.bus.reached(first + len(added) - 1)
 
     def change_of(self, signed: list[SignedOutput]) -> list[dict[str, Any]] | None:
         """Blind signatures as NUT-00 and NUT-12 write them; None when there are none."""

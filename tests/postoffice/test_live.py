@@ -91,7 +91,7 @@ def test_the_index_finds_whoever_wants_it(wanted: list[list[Filter]], sent: list
     subscriptions = []
     for number, each in enumerate(wanted):
         subscription = Subscription(Ear(), str(number), tuple(each))
-        subscription.caught_up(set(), set())
+        subscription.caught_up(set())
         live.add(subscription)
         subscriptions.append(subscription)
     for event in sent:
@@ -110,7 +110,7 @@ def _heard(vt: bool, wanted: dict[str, Any], *, private: bool = False, authentic
     live, ear = Live(private), Ear()
     ear.authenticated = {authenticated}
     subscription = Subscription(ear, "x", (parse_filter(wanted | {"kinds": [1059]}),))
-    subscription.caught_up(set(), set())
+    subscription.caught_up(set())
     live.add(subscription)
     live.publish(event, event_json(event))
     return bool(ear.heard)
@@ -141,11 +141,14 @@ def test_what_comes_while_stored_events_are_sent() -> None:
     for identifier in ("a", "b"):
         subscription.deliver(identifier, f'"{identifier}"')
     assert ear.heard == []
-    subscription.caught_up({"a", "c", "d"}, {"c"})
+    subscription.caught_up({"a", "c", "d"})
     assert ear.heard == ['["EVENT","x","b"]']
     for identifier in ("c", "c", "e"):
         subscription.deliver(identifier, f'"{identifier}"')
     assert ear.heard == ['["EVENT","x","b"]', '["EVENT","x","c"]', '["EVENT","x","e"]']
+    subscription.settled()
+    subscription.deliver("d", '"d"')
+    assert ear.heard[-1] == '["EVENT","x","d"]'
 
 
 def test_too_much_to_hold() -> None:

@@ -44,6 +44,11 @@ class Metrics:
         )
         self.office_feed_waiters = gauge("pennypost_office_feed_waiters", "Long polls of the header feed")
         self.office_expired = counter("pennypost_office_expired_total", "Events deleted when their time was over")
+        self.office_bus_up = gauge("pennypost_office_bus_up", "1 while processes of this office wake each other")
+        self.office_bus_peers = gauge("pennypost_office_bus_peers", "Other processes heard on the bus")
+        self.office_followed = counter(
+            "pennypost_office_followed_total", "Events of other processes published to subscribers here"
+        )
         self.database_waiting = gauge("pennypost_database_waiting", "Transactions waiting or under way")
 
     def text(self) -> bytes:

@@ -102,6 +102,11 @@ class Settings(BaseSettings):
         False, description="Serve gift wraps without a view tag only to their authenticated receiver (NIP-42)."
     )
     sweep_every: float = Field(60.0, gt=0, le=86_400, description="Seconds between two deletions of expired mail.")
+    bus_url: SecretStr = Field(
+        SecretStr(""),
+        description="How processes on one database wake each other: `nats://…` or `tls://…`; empty: PostgreSQL's"
+        " LISTEN/NOTIFY. May hold a password; a secret.",
+    )
     log: Literal["text", "json"] = Field("text", description="Form of log lines on stderr.")
 
     @field_validator("play_settle_after")
@@ -126,6 +131,13 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("an address beginning with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("bus_url")
+    @classmethod
+    def _bus_address(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(("nats://", "tls://")):
+            raise ValueError("an address beginning with nats:// or tls://")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod
