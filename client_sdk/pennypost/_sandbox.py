@@ -11,12 +11,16 @@ from __future__ import annotations
 import atexit
 from collections.abc import Awaitable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pennypost.asgi import App, AsgiTransport
 from pennypost.protocol.errors import ServerExtraMissing
 from pennypost.threads import LoopThread
 from pennypost.transport import Transport, parse_address
+
+if TYPE_CHECKING:
+    from pennypost.lightning import Wallet
+    from pennypost.play import PlayBook
 
 GROUP = "pennypost.sandbox"
 
@@ -47,6 +51,7 @@ class Sandbox:
         self._office = office
         self._thread = LoopThread("pennypost-sandbox")
         self._open = True
+        self._book: PlayBook | None = None
         atexit.register(self.close)
         try:
             self._thread.call(_await(office.start()))
@@ -63,6 +68,14 @@ class Sandbox:
         """A way to it through memory."""
         return AsgiTransport(self._office.asgi, self.url, self._thread.loop)
 
+    def wallet(self) -> Wallet:
+        """A fresh Lightning wallet with a million sat of play money; all of one sandbox can pay each other."""
+        from pennypost.play import PlayBook
+
+        if self._book is None:
+            self._book = PlayBook()
+        return self._book.wallet()
+
     def close(self) -> None:
         """Stop the office and its thread; closing twice is harmless."""
         if self._open:
@@ -73,6 +86,8 @@ class Sandbox:
 
     def _end(self) -> None:
         self._open = False
+        if self._book is not None:
+            self._book.close()
         atexit.unregister(self.close)
         self._thread.stop()
 

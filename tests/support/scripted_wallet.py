@@ -13,14 +13,18 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from pennypost.protocol import frames, nip04, nip44, secp
+from pennypost.protocol.bolt11 import parse_invoice
+from pennypost.protocol.bolt11_writer import write_invoice
 from pennypost.protocol.event import Event, parse_event, sign_event, tag_value
 from pennypost.protocol.filter import Filter, matches, parse_filter
 from pennypost.protocol.nip47 import WalletLink, encode_link
-from pennypost_mint.lightning.bolt11 import encode_invoice
 from tests.support.ports import free_port
 from tests.support.relay import plain
 
-METHODS = "make_invoice lookup_invoice"
+METHODS = (
+    "make_invoice lookup_invoice pay_invoice pay_keysend get_balance get_info"
+    " make_hold_invoice settle_hold_invoice cancel_hold_invoice"
+)
 
 
 class ScriptedWallet:
@@ -48,6 +52,8 @@ class ScriptedWallet:
         """Frames sent before each answer."""
         self.connections: set[ServerConnection] = set()
         self.opened = 0
+        self.preimages: dict[str, bytes] = {}
+        """Of the invoices that it can pay, by payment hash."""
         self._subscriptions: dict[ServerConnection, dict[str, Filter]] = {}
         self._server: Server | None = None
 
@@ -168,17 +174,53 @@ class ScriptedWallet:
         await self.publish(self.event(23195, self.encrypt(json.dumps(answer), encryption), tags))
 
     def _do(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        if method == "lookup_invoice":
-            found = self.invoices.get(params["payment_hash"])
-            return found or {"error": {"code": "NOT_FOUND", "message": "secret words"}}
+        match method:
+            case "lookup_invoice":
+                found = self.invoices.get(params["payment_hash"])
+                return found or {"error": {"code": "NOT_FOUND", "message": "secret words"}}
+            case "pay_invoice":
+                return self._pay(params["invoice"])
+            case "pay_keysend":
+                return {"preimage": params["preimage"], "fees_paid": 3}
+            case "get_balance":
+                return {"balance": 77_000}
+            case "get_info":
+                return {"alias": "scripted", "network": "regtest", "methods": METHODS.split()}
+            case "settle_hold_invoice":
+                preimage = bytes.fromhex(params["preimage"])
+                self.invoices[sha256(preimage).hexdigest()] |= {"state": "settled", "settled_at": 1}
+                return {"result": {}}
+            case "cancel_hold_invoice":
+                self.invoices[params["payment_hash"]] |= {"state": "expired"}
+                return {"result": {}}
+            case _:
+                return self._make(params)
+
+    def _pay(self, request: str) -> dict[str, Any]:
+        """Any invoice whose preimage a test has put into `preimages`."""
+        payment_hash = parse_invoice(request).payment_hash.hex()
+        preimage = self.preimages.get(payment_hash)
+        if preimage is None:
+            return {"error": {"code": "PAYMENT_FAILED", "message": "secret words"}}
+        self.invoices[payment_hash] = {
+            "type": "outgoing",
+            "state": "settled",
+            "payment_hash": payment_hash,
+            "preimage": preimage.hex(),
+            "fees_paid": 7,
+        }
+        return {"preimage": preimage.hex(), "fees_paid": 7}
+
+    def _make(self, params: dict[str, Any]) -> dict[str, Any]:
         now, preimage = int(time.time()), secrets.token_bytes(32)
-        payment_hash = sha256(preimage).digest()
-        request = encode_invoice(
+        payment_hash = bytes.fromhex(params.get("payment_hash") or sha256(preimage).hexdigest())
+        described = params.get("description_hash")
+        request = write_invoice(
             self.secret,
-            params["amount"] // 1_000,
+            params["amount"],
             payment_hash,
             secrets.token_bytes(32),
-            params["description"],
+            bytes.fromhex(described) if described else params["description"],
             now,
             params["expiry"],
         )

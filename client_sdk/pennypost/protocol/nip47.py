@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
@@ -36,6 +36,12 @@ KIND_NOTIFICATION: Final = 23197
 MAKE_INVOICE: Final = "make_invoice"
 LOOKUP_INVOICE: Final = "lookup_invoice"
 PAY_INVOICE: Final = "pay_invoice"
+PAY_KEYSEND: Final = "pay_keysend"
+GET_BALANCE: Final = "get_balance"
+GET_INFO: Final = "get_info"
+MAKE_HOLD_INVOICE: Final = "make_hold_invoice"
+SETTLE_HOLD_INVOICE: Final = "settle_hold_invoice"
+CANCEL_HOLD_INVOICE: Final = "cancel_hold_invoice"
 PAYMENT_RECEIVED: Final = "payment_received"
 
 NOT_FOUND: Final = "NOT_FOUND"
@@ -48,11 +54,19 @@ MAX_RELAYS: Final = 8
 _BACKLOG: Final = 100
 """Most stored answers taken from a relay that keeps them; without it, a relay may send years of them."""
 
+MAX_METADATA: Final = 4_096
+"""Characters of an invoice's metadata (NIP-47, Metadata)."""
+
+_MAX_RECORDS: Final = 64
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2}){1,2048}")
 _HEX64: Final = re.compile(r"[0-9a-f]{64}")
 _CODE: Final = re.compile(r"[A-Z][A-Z_]{0,63}")
 _SCHEMES: Final = ("nostr+walletconnect:", "nostrwalletconnect:")
 _WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
 _MAX_MSAT: Final = 2_100_000_000_000_000_000
+
+
+T = TypeVar("T")
 
 
 class Encryption(StrEnum):
@@ -169,6 +183,52 @@ class Transaction(msgspec.Struct, frozen=True):
             case _:
                 return Progress.PENDING
 
+    @property
+    def held(self) -> bool:
+        """Whether somebody has paid a hold invoice that is not settled yet (NIP-47, hold_invoice_accepted)."""
+        return self.state == "accepted"
+
+    @property
+    def comment(self) -> str:
+        """What the payer wrote (NIP-47, Metadata: the LUD-12 comment), at most 4,096 characters; empty without."""
+        found = self._metadata().get("comment")
+        return found[:MAX_METADATA] if isinstance(found, str) else ""
+
+    @property
+    def records(self) -> dict[int, bytes]:
+        """TLV records of a keysend payment by their type (NIP-47, Metadata); those that cannot be read are left out."""
+        found = self._metadata().get("tlv_records")
+        records: dict[int, bytes] = {}
+        for each in cast("list[object]", found)[:_MAX_RECORDS] if isinstance(found, list) else []:
+            if isinstance(each, dict):
+                entry = cast("dict[str, object]", each)
+                number, value = entry.get("type"), entry.get("value")
+                if isinstance(number, int) and isinstance(value, str) and _HEX.fullmatch(value[: MAX_METADATA + 1]):
+                    records.setdefault(number, bytes.fromhex(value))
+        return records
+
+    def _metadata(self) -> dict[str, object]:
+        found: object = self.metadata
+        return cast("dict[str, object]", found) if isinstance(found, dict) else {}
+
+
+class WalletState(msgspec.Struct, frozen=True):
+    """What get_info tells; much may be left out."""
+
+    alias: str = ""
+    pubkey: str = ""
+    network: str = ""
+    methods: list[str] = []
+
+
+class _Payment(msgspec.Struct):
+    preimage: str
+    fees_paid: int | None = None
+
+
+class _Funds(msgspec.Struct):
+    balance: int
+
 
 @dataclass(frozen=True, slots=True)
 class WalletResponse:
@@ -182,6 +242,31 @@ class WalletResponse:
     def transaction(self) -> Transaction:
         """The result of make_invoice and lookup_invoice. Raises InvalidPayload."""
         return _transaction(self.result)
+
+    def payment(self) -> tuple[bytes, int]:
+        """Preimage (32 bytes) and fees (msat) of pay_invoice and pay_keysend. Raises InvalidPayload."""
+        found = self._read(_Payment)
+        fees = found.fees_paid or 0
+        if not _HEX64.fullmatch(found.preimage) or not 0 <= fees <= _MAX_MSAT:
+            raise InvalidPayload("the wallet's answer shows no preimage")
+        return bytes.fromhex(found.preimage), fees
+
+    def balance(self) -> int:
+        """The result of get_balance, in msat. Raises InvalidPayload."""
+        found = self._read(_Funds).balance
+        if not 0 <= found <= _MAX_MSAT:
+            raise InvalidPayload("the wallet's answer names an amount that does not exist")
+        return found
+
+    def state(self) -> WalletState:
+        """The result of get_info. Raises InvalidPayload."""
+        return self._read(WalletState)
+
+    def _read(self, shape: type[T]) -> T:
+        try:
+            return msgspec.json.decode(self.result, type=shape)
+        except _MISFORMED:
+            raise InvalidPayload("the wallet's answer is malformed") from None
 
 
 class _Error(msgspec.Struct):

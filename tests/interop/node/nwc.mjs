@@ -3,12 +3,14 @@
 //   relay, walletSecret, clientPubkey; rest, cert (PEM), macaroon (hex) of the node; notify: whether it tells of payments
 import https from 'node:https';
 import readline from 'node:readline';
+import { createHash } from 'node:crypto';
 import { NWCWalletService, NWCWalletServiceKeyPair } from '@getalby/sdk/nwc';
 
 const lines = readline.createInterface({ input: process.stdin });
 const given = JSON.parse((await lines[Symbol.asyncIterator]().next()).value);
 lines.on('close', () => process.exit(0));
 
+const methods = ['make_invoice', 'lookup_invoice', 'pay_invoice', 'pay_keysend', 'get_balance', 'get_info'];
 const agent = new https.Agent({ ca: given.cert, checkServerIdentity: () => undefined });
 const headers = { 'Grpc-Metadata-macaroon': given.macaroon };
 
@@ -16,14 +18,14 @@ function open(method, path, answered) {
   return https.request(new URL(path, given.rest), { method, agent, headers }, answered);
 }
 
-function ask(method, path, body) {
+function ask(method, path, body, patience = 8_000) {
   return new Promise((done, fail) => {
     const request = open(method, path, (response) => {
       const parts = [];
       response.on('data', (part) => parts.push(part));
       response.on('end', () => done([response.statusCode, JSON.parse(Buffer.concat(parts).toString())]));
     });
-    request.setTimeout(8_000, () => request.destroy(new Error('the node is silent')));
+    request.setTimeout(patience, () => request.destroy(new Error('the node is silent')));
     request.on('error', fail);
     request.end(body && JSON.stringify(body));
   });
@@ -31,6 +33,11 @@ function ask(method, path, body) {
 
 const hex = (base64) => Buffer.from(base64, 'base64').toString('hex');
 const STATES = { SETTLED: 'settled', OPEN: 'pending', ACCEPTED: 'accepted', CANCELED: 'expired' };
+
+function records(invoice) {
+  const found = (invoice.htlcs ?? []).flatMap((each) => Object.entries(each.custom_records ?? {}));
+  return found.map(([type, value]) => ({ type: Number(type), value: hex(value) }));
+}
 
 function transaction(invoice) {
   const settled = invoice.state === 'SETTLED';
@@ -44,16 +51,42 @@ function transaction(invoice) {
     fees_paid: 0,
     created_at: Number(invoice.creation_date),
     expires_at: Number(invoice.creation_date) + Number(invoice.expiry),
+    metadata: { tlv_records: records(invoice) },
     ...(settled && { settled_at: Number(invoice.settle_date), preimage: hex(invoice.r_preimage) }),
   };
 }
 
 const refuse = (code) => ({ result: undefined, error: { code, message: code } });
 
+async function pay(order) {
+  const limits = { timeout_seconds: 30, fee_limit_msat: '10000', no_inflight_updates: true };
+  const [status, { result }] = await ask('POST', '/v2/router/send', { ...order, ...limits }, 40_000);
+  if (status !== 200 || result?.status !== 'SUCCEEDED') return refuse('PAYMENT_FAILED');
+  return { result: { preimage: result.payment_preimage, fees_paid: Number(result.fee_msat) }, error: undefined };
+}
+
+async function sent(payment_hash) {
+  const [, { payments }] = await ask('GET', '/v1/payments?include_incomplete=true');
+  const found = payments.find((each) => each.payment_hash === payment_hash);
+  if (!found) return refuse('NOT_FOUND');
+  const states = { SUCCEEDED: 'settled', FAILED: 'failed' };
+  const result = {
+    type: 'outgoing',
+    state: states[found.status] ?? 'pending',
+    payment_hash,
+    preimage: found.payment_preimage,
+    fees_paid: Number(found.fee_msat),
+  };
+  return { result, error: undefined };
+}
+
 const handler = {
-  async makeInvoice({ amount, description, expiry }) {
+  async makeInvoice({ amount, description, description_hash, expiry }) {
     try {
-      const order = { value_msat: String(amount), memo: description, expiry: String(expiry), private: true };
+      const described = description_hash
+        ? { description_hash: Buffer.from(description_hash, 'hex').toString('base64') }
+        : { memo: description };
+      const order = { value_msat: String(amount), ...described, expiry: String(expiry), private: true };
       const [status, made] = await ask('POST', '/v1/invoices', order);
       if (status !== 200) return refuse('INTERNAL');
       const [, found] = await ask('GET', `/v1/invoice/${hex(made.r_hash)}`);
@@ -62,10 +95,31 @@ const handler = {
       return refuse('INTERNAL');
     }
   },
+  async payInvoice({ invoice }) {
+    return pay({ payment_request: invoice });
+  },
+  async payKeysend({ amount, pubkey, preimage, tlv_records }) {
+    const base64 = (text) => Buffer.from(text, 'hex').toString('base64');
+    const records = Object.fromEntries((tlv_records ?? []).map(({ type, value }) => [type, base64(value)]));
+    return pay({
+      dest: base64(pubkey),
+      amt_msat: String(amount),
+      payment_hash: createHash('sha256').update(Buffer.from(preimage, 'hex')).digest('base64'),
+      dest_custom_records: { ...records, 5482373484: base64(preimage) },
+      dest_features: ['TLV_ONION_REQ'],
+    });
+  },
+  async getBalance() {
+    const [, found] = await ask('GET', '/v1/balance/channels');
+    return { result: { balance: Number(found.local_balance.msat) }, error: undefined };
+  },
+  async getInfo() {
+    return { result: { alias: 'bed', network: 'regtest', methods }, error: undefined };
+  },
   async lookupInvoice({ payment_hash }) {
     try {
       const [status, found] = await ask('GET', `/v1/invoice/${payment_hash}`);
-      if (status === 404) return refuse('NOT_FOUND');
+      if (status === 404) return sent(payment_hash);
       if (status !== 200) return refuse('INTERNAL');
       return { result: transaction(found), error: undefined };
     } catch {
@@ -111,7 +165,6 @@ function follow() {
   request.end();
 }
 
-const methods = ['make_invoice', 'lookup_invoice'];
 await service.publishWalletServiceInfoEvent(given.walletSecret, methods, given.notify ? ['payment_received'] : []);
 await service.subscribe(pair, handler);
 if (given.notify) follow();
