@@ -2,13 +2,14 @@
 
     from the client              to the client
     EVENT event stamp? change?   OK, with CHANGE before it; once it is durable or refused
-    REQ name filter …            EVENT …, EOSE, then EVENT for what is new; or CLOSED
+    REQ name filter …            EVENT …, EOSE, then EVENT for what is new; or CLOSED       (queries.py)
+    COUNT name filter …          COUNT, or CLOSED
     CLOSE name                   –
     AUTH event                   OK
     anything else                NOTICE "… unparseable message …" at once (Keychat sends a bare `ping` and waits for it)
     –                            AUTH challenge at once on connecting
 
-Reading stops, and nothing is dropped, while the connection has too many events without an answer, too many REQs that
+Reading stops, and nothing is dropped, while the connection has too many events without an answer, too many queries that
 wait, or has used up its share of CPU; or while the whole office is full. A reader that does not take what it asked for
 is cut off when OUTGOING bytes wait for it. Repeating a frame is always safe.
 """
@@ -23,25 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from pennypost.protocol.errors import (
-    DatabaseUnavailable,
-    FrameTooLarge,
-    InvalidFilter,
-    InvalidFrame,
-    PennypostError,
-    ServerError,
-    TooManySubscriptions,
-)
-from pennypost.protocol.filter import FilterBounds, parse_filter
+from pennypost.protocol.errors import FrameTooLarge, InvalidFrame, PennypostError, ServerError
 from pennypost.protocol.frames import (
     AuthFrame,
     CloseFrame,
+    CountFrame,
     EventFrame,
     ReqFrame,
     auth_message,
     change_message,
-    closed_message,
-    eose_message,
     notice_message,
     ok_message,
     parse_client_frame,
@@ -50,20 +41,16 @@ from pennypost_mint.runtime.limits import (
     CPU_BURST,
     CPU_RATE,
     IN_FLIGHT,
-    MAX_FILTER_VALUES,
-    MAX_FILTERS,
     MAX_FRAME,
-    MAX_LIMIT,
-    MAX_SUBSCRIPTIONS,
     OUTGOING,
     QUERIES,
     WRITE,
 )
 from pennypost_mint.runtime.logs import logger
+from pennypost_postoffice import queries
 from pennypost_postoffice.auth import new_challenge
 from pennypost_postoffice.live import Subscription
 from pennypost_postoffice.post import Answer, Post
-from pennypost_postoffice.store import Query, read_step
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -73,14 +60,12 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-BOUNDS = FilterBounds(authors=MAX_FILTER_VALUES, tag_values=MAX_FILTER_VALUES, limit=MAX_LIMIT)
+Work = Callable[[], Awaitable[None]]
+Refuse = Callable[[PennypostError], None]
 
 # What work costs, in microseconds, as the profile in docs/reference/performance.md has it.
 COST_FRAME = 20
 COST_REFUSED = 150
-COST_FILTER = 200
-COST_VALUE = 2
-COST_ROW = 15
 
 
 log = logger("connection")
@@ -95,10 +80,10 @@ class Connection:
         self.authenticated: set[str] = set()
         self.rate_key = object()
         self.subscriptions: dict[str, Subscription] = {}
-        self._office = office
+        self.office = office
         self._challenge = new_challenge()
         self._in_flight = 0
-        self._queries: deque[Subscription] = deque()
+        self._queries: deque[tuple[Work, Refuse]] = deque()
         self._query_task: asyncio.Task[None] | None = None
         self._outgoing: deque[str] = deque()
         self._outgoing_size = 0
@@ -160,36 +145,40 @@ class Connection:
                 raise FrameTooLarge
             frame = parse_client_frame(text)
         except PennypostError as error:
-            self._charge(COST_REFUSED)
+            self.charge(COST_REFUSED)
             self.send(notice_message(error.nip01()))
             return
         if isinstance(frame, EventFrame):
             self._event(frame)
         elif isinstance(frame, ReqFrame):
-            self._req(frame)
+            queries.req(self, frame)
+        elif isinstance(frame, CountFrame):
+            queries.count(self, frame)
         elif isinstance(frame, CloseFrame):
-            self._close_subscription(frame.subscription)
-        else:
+            self.close_subscription(frame.subscription)
+        elif isinstance(frame, AuthFrame):
             self._auth(frame)
+        else:
+            self.send(notice_message(InvalidFrame().nip01()))
 
     def _event(self, frame: EventFrame) -> None:
         post = Post(self, monotonic())
         try:
-            self._office.accept(post, frame.event, frame.token, frame.options)
+            self.office.accept(post, frame.event, frame.token, frame.options)
         except PennypostError as error:
             self._refuse(frame, error)
 
     def _auth(self, frame: AuthFrame) -> None:
         post = Post(self, monotonic())
         try:
-            self._office.accept_auth(post, frame.event, self._challenge)
+            self.office.accept_auth(post, frame.event, self._challenge)
         except PennypostError as error:
             self._refuse(frame, error)
 
     def _refuse(self, frame: EventFrame | AuthFrame, error: PennypostError) -> None:
         """Where there is no 64-digit id there is no OK but a NOTICE."""
-        self._charge(COST_REFUSED)
-        self._office.count(error.code)
+        self.charge(COST_REFUSED)
+        self.office.count(error.code)
         identifier = frame.id
         if identifier is None:
             self.send(notice_message(error.nip01()))
@@ -204,82 +193,57 @@ class Connection:
         """An event of this connection is durable or refused."""
         self._in_flight -= 1
         if not answer.accepted or answer.code == "duplicate":
-            self._charge(COST_REFUSED)
+            self.charge(COST_REFUSED)
         if answer.change:
             self.send(change_message(post.event.id, answer.change))
         self.send(ok_message(post.event.id, answer.accepted, answer.message))
         if self._in_flight <= IN_FLIGHT // 2:
             self._room.set()
 
-    def _req(self, frame: ReqFrame) -> None:
-        name = frame.subscription
-        try:
-            if name not in self.subscriptions and len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
-                raise TooManySubscriptions
-            if not 0 < len(frame.filters) <= MAX_FILTERS:
-                raise InvalidFilter(f"a REQ has 1 to {MAX_FILTERS} filters")
-            filters = tuple(parse_filter(each, BOUNDS) for each in frame.filters)
-        except PennypostError as error:
-            self._charge(COST_REFUSED)
-            self._close_subscription(name)
-            self.send(closed_message(name, error.nip01()))
-            return
-        self._close_subscription(name)
-        subscription = self.subscriptions[name] = Subscription(self, name, filters)
-        self._office.live.add(subscription)
-        self._office.metrics.office_subscriptions.inc()
-        values = sum(len(watch.index_keys()) for watch in subscription.watches)
-        self._charge(COST_FILTER * len(filters) + COST_VALUE * values)
-        self._queries.append(subscription)
-        if self._query_task is None:
-            self._query_task = asyncio.create_task(self._serve_queries())
+    @property
+    def private(self) -> bool:
+        """Whether gift wraps without a view tag go only to their authenticated receiver."""
+        return self.office.live.private
 
-    def _close_subscription(self, name: str) -> None:
+    def open_subscription(self, subscription: Subscription) -> None:
+        """From now on it hears what is new."""
+        self.subscriptions[subscription.name] = subscription
+        self.office.live.add(subscription)
+        self.office.metrics.office_subscriptions.inc()
+
+    def close_subscription(self, name: str) -> None:
+        """Ends it, if there is one of that name."""
         subscription = self.subscriptions.pop(name, None)
         if subscription is not None:
-            self._office.live.remove(subscription)
-            self._office.metrics.office_subscriptions.dec()
+            self.office.live.remove(subscription)
+            self.office.metrics.office_subscriptions.dec()
 
-    async def _serve_queries(self) -> None:
-        """Stored events, one REQ after the other; ends when none waits."""
+    def refuse_query(self, text: str) -> None:
+        """The answer to a query that is not even begun."""
+        self.charge(COST_REFUSED)
+        self.send(text)
+
+    def ask(self, work: Work, refuse: Refuse) -> None:
+        """Queues a query; `refuse` tells the client whatever it raises of our errors, or that the database failed."""
+        self._queries.append((work, refuse))
+        if self._query_task is None:
+            self._query_task = asyncio.create_task(self._answer_queries())
+
+    async def _answer_queries(self) -> None:
+        """One query after the other; ends when none waits."""
         try:
             while self._queries:
-                subscription = self._queries.popleft()
-                if not subscription.closed:
-                    await self._serve_stored(subscription)
+                work, refuse = self._queries.popleft()
+                try:
+                    await work()
+                except PennypostError as error:
+                    refuse(error)
+                except SQLAlchemyError as error:
+                    log.error("a query failed", kind=type(error).__name__)
+                    refuse(ServerError())
                 self._room.set()
         finally:
             self._query_task = None
-
-    async def _serve_stored(self, subscription: Subscription) -> None:
-        office = self._office
-        query = Query(subscription.watches, office.live.private, self.authenticated)
-        while not query.finished:
-            before = query.rows
-            try:
-                bodies = await office.database.read(read_step, query, office.now())
-            except DatabaseUnavailable as error:
-                self._end_subscription(subscription, error)
-                return
-            except SQLAlchemyError as error:
-                log.error("a REQ failed", kind=type(error).__name__)
-                self._end_subscription(subscription, ServerError())
-                return
-            if subscription.closed:
-                return
-            for body in bodies:
-                self.send(subscription.frame(body))
-            self._charge(COST_ROW * (query.rows - before))
-            await self._drain()
-        if not subscription.closed:
-            self.send(eose_message(subscription.name))
-            subscription.caught_up(query.sent)
-            office.follower.settles(subscription)
-
-    def _end_subscription(self, subscription: Subscription, error: PennypostError) -> None:
-        if not subscription.closed:
-            self._close_subscription(subscription.name)
-            self.send(closed_message(subscription.name, error.nip01()))
 
     def send(self, text: str) -> None:
         """Queues one frame; a reader for whom OUTGOING bytes wait is cut off."""
@@ -292,7 +256,7 @@ class Connection:
     def cut_off(self) -> None:
         """Closes the connection of a reader that is too slow."""
         if not self._closed and self._task is not None:
-            self._office.metrics.office_slow_readers.inc()
+            self.office.metrics.office_slow_readers.inc()
             self.close()
             self._task.cancel()
             if self._wire is not None:
@@ -306,7 +270,7 @@ class Connection:
         if self._query_task is not None:
             self._query_task.cancel()
         for name in list(self.subscriptions):
-            self._close_subscription(name)
+            self.close_subscription(name)
 
     async def _write(self, send: Send) -> None:
         try:
@@ -335,7 +299,7 @@ class Connection:
         self._outgoing_size -= size
         return texts
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
         """Waits until most of what was sent is on its way, then until the share of CPU allows more."""
         while self._outgoing_size > OUTGOING // 4:
             self._drained.clear()
@@ -343,7 +307,8 @@ class Connection:
         if (pause := self._overdrawn()) > 0:
             await asyncio.sleep(pause)
 
-    def _charge(self, microseconds: float) -> None:
+    def charge(self, microseconds: float) -> None:
+        """Takes work off the connection's share of CPU."""
         self._spent += microseconds
 
     def _overdrawn(self) -> float:
@@ -360,7 +325,7 @@ class Connection:
             self._in_flight >= IN_FLIGHT
             or len(self._queries) >= QUERIES
             or self._spent > CPU_BURST
-            or self._office.is_full
+            or self.office.is_full
         )
 
     async def _wait_for_room(self) -> None:
@@ -368,8 +333,8 @@ class Connection:
             if self._in_flight >= IN_FLIGHT or len(self._queries) >= QUERIES:
                 self._room.clear()
                 await self._room.wait()
-            elif self._office.is_full:
-                await self._office.room.wait()
+            elif self.office.is_full:
+                await self.office.room.wait()
             elif (pause := self._overdrawn()) > 0:
                 await asyncio.sleep(pause)
             else:

@@ -44,7 +44,7 @@ from pennypost_postoffice.post import Answer, Post
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
-NIPS = (1, 9, 11, 17, 40, 42, 44, 59, 70)
+NIPS = (1, 9, 11, 17, 40, 42, 44, 45, 59, 65, 70)
 SOFTWARE = "pennypost"
 MAX_SEQUENCE = 2**53 - 1
 ANYONE = {"access-control-allow-origin": "*"}

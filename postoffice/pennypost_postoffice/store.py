@@ -1,8 +1,10 @@
-"""Stored events for a REQ: each filter is one bounded SQL statement, read in steps that a slow reader can keep up with.
+"""Stored events for a filter: one bounded SQL statement, read in steps that a slow reader can keep up with.
 
     Filter ─▶ Shape (which conditions) ─▶ statement, made once ─▶ rows: newest first, the lower id first
                                                 ▲                   │
                                                 └─ behind the last ◀┘      (no OFFSET)
+
+REQ sends the rows (`read_step`), COUNT and negentropy look at them (`next_rows`): who may see what is decided here.
 
 What leads is what narrows most: ids, then tags, then authors, then kinds, then time. Without ids, tags and authors
 there are no gift wraps in the answer: the header feed is the list of those.
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Column, Connection, any_, bindparam, exists, literal_column, or_, select
+from sqlalchemy import ARRAY, BigInteger, Column, Connection, any_, bindparam, case, exists, literal_column, or_, select
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
@@ -37,50 +39,70 @@ class Shape(NamedTuple):
     since: bool
     until: bool
     after: bool
+    whole: bool
 
 
 class Row(NamedTuple):
-    """A stored event as it is sent."""
+    """A stored event; its JSON as it is sent, None where it was not asked for."""
 
     created_at: int
     id: bytes
     kind: int
-    body: bytes
+    body: bytes | None
 
 
 @dataclass
 class Query:
-    """One REQ under way: which filter, how many of its events are wanted, and behind which the next step begins."""
+    """One query under way: which filter, how many of its events are wanted, and behind which the next step begins."""
 
     watches: list[Watch]
     private: bool
     """Gift wraps without a view tag go only to their authenticated receiver."""
     authenticated: Set[str]
+    whole: bool = True
+    """Whether the JSON is wanted."""
+    most: int = MAX_LIMIT
+    """Events of a filter that has no limit."""
+    step: int = field(default_factory=lambda: QUERY_ROWS)
+    """Rows read at once."""
     position: int = 0
     left: int | None = None
     after: tuple[int, bytes] | None = None
     sent: set[str] = field(default_factory=set[str])
     rows: int = 0
-    """Rows read so far, served or not: what the REQ cost."""
+    """Rows read so far, served or not: what the query cost."""
 
     @property
     def finished(self) -> bool:
         """Whether every filter has been read to its end or limit."""
         return self.position >= len(self.watches)
 
+    def is_new(self, identifier: bytes) -> bool:
+        """Whether no earlier filter brought this event; remembered for what is told live, and where filters overlap."""
+        if not self.whole and len(self.watches) == 1:
+            return True
+        before = len(self.sent)
+        self.sent.add(identifier.hex())
+        return len(self.sent) > before
+
 
 def read_step(connection: Connection, query: Query, now: int) -> list[str]:
-    """The JSON of the next events, about QUERY_ROWS at most; a step may bring none although the query is not finished.
+    """The JSON of the next events of a `whole` query, as `next_rows` has them."""
+    return [row.body.decode() for row in next_rows(connection, query, now) if row.body is not None]
+
+
+def next_rows(connection: Connection, query: Query, now: int) -> list[Row]:
+    """The next events, about `step` at most; a step may bring none although the query is not finished.
 
     An event that two filters want comes once. What has expired is not served, whether it is deleted yet or not.
     """
-    found: list[str] = []
-    while not query.finished and len(found) < QUERY_ROWS:
+    found: list[Row] = []
+    while not query.finished and len(found) < query.step:
         watch = query.watches[query.position]
         if query.left is None:
-            query.left = MAX_LIMIT if watch.wanted.limit is None else watch.wanted.limit
-        wanted = min(query.left, QUERY_ROWS)
-        rows = _rows_on(connection, watch, query.after, wanted, now) if wanted else []
+            query.left = query.most if watch.wanted.limit is None else watch.wanted.limit
+        wanted = min(query.left, query.step)
+        rows = _rows_on(connection, watch, query.after, wanted, now, query.whole) if wanted else []
         query.rows += len(rows)
         for row in rows:
             if query.after == (row.created_at, row.id):
@@ -88,10 +110,8 @@ def read_step(connection: Connection, query: Query, now: int) -> list[str]:
             query.after = (row.created_at, row.id)
             if _may_see(query, watch, row):
                 query.left -= 1
-                identifier = row.id.hex()
-                if identifier not in query.sent:
-                    query.sent.add(identifier)
-                    found.append(row.body.decode())
+                if query.is_new(row.id):
+                    found.append(row)
         if len(rows) < wanted or not query.left:
             query.position += 1
             query.left = query.after = None
@@ -101,14 +121,17 @@ def read_step(connection: Connection, query: Query, now: int) -> list[str]:
 
 
 def _may_see(query: Query, watch: Watch, row: Row) -> bool:
-    if not is_concealed(row.kind, row.body):
+    # the statement brings the JSON of gift wraps always
+    if row.body is None or not is_concealed(row.kind, row.body):
         return True
     if not watch.names_receiver:
         return False
     return not query.private or is_addressed_to(parse_event(row.body), query.authenticated)
 
 
-def _rows_on(connection: Connection, watch: Watch, after: tuple[int, bytes] | None, limit: int, now: int) -> list[Row]:
+def _rows_on(
+    connection: Connection, watch: Watch, after: tuple[int, bytes] | None, limit: int, now: int, whole: bool
+) -> list[Row]:
     wanted = watch.wanted
     letters = sorted(wanted.tags, key=lambda letter: len(wanted.tags[letter]))
     shape = Shape(
@@ -120,6 +143,7 @@ def _rows_on(connection: Connection, watch: Watch, after: tuple[int, bytes] | No
         wanted.since is not None,
         wanted.until is not None,
         after is not None,
+        whole,
     )
     values: dict[str, Any] = {"now": now, "limit": limit, "since": wanted.since, "until": wanted.until}
     values["ids"] = [bytes.fromhex(each) for each in wanted.ids or ()]
@@ -144,7 +168,10 @@ def _statement(shape: Shape) -> Any:
     by_tag = shape.tags > 0 and not shape.ids
     time: Any = tags.c.created_at if by_tag else events.c.created_at
     identifier: Any = tags.c.event_id if by_tag else events.c.id
-    chosen: Any = select(time, identifier, events.c.kind, events.c.body)
+    body: Any = events.c.body
+    if not shape.whole:
+        body = case((events.c.kind == literal_column(str(KIND_GIFT_WRAP)), events.c.body))
+    chosen: Any = select(time, identifier, events.c.kind, body)
     conditions: list[Any] = [_aside(shape, events.c.keep_until) > bindparam("now", type_=BigInteger)]
     if by_tag:
         chosen = chosen.select_from(tags.join(events, events.c.id == tags.c.event_id))

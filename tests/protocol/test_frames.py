@@ -20,9 +20,16 @@ from pennypost.protocol.frames import (
     ChangeMessage,
     ClosedMessage,
     CloseFrame,
+    CountFrame,
+    CountMessage,
     EoseMessage,
     EventFrame,
     EventMessage,
+    NegCloseFrame,
+    NegErrorMessage,
+    NegMessage,
+    NegMessageFrame,
+    NegOpenFrame,
     NoticeMessage,
     OkMessage,
     PostmarkMessage,
@@ -179,6 +186,16 @@ def test_req_close_auth() -> None:
     assert parse_client_frame(f'["RELEASE","{hold.hex()}",1,null]') == ReleaseFrame(hold.hex(), 1, None)
 
 
+def test_count_and_negentropy() -> None:
+    found = parse_client_frame(frames.count_frame("c", Filter(kinds=(1,))))
+    assert found == CountFrame("c", ({"kinds": [1]},))
+    assert parse_client_frame('["COUNT","c"]') == CountFrame("c", ())
+    assert parse_client_frame('["NEG-OPEN","n",{"kinds":[1]},"6100"]') == NegOpenFrame("n", {"kinds": [1]}, "6100")
+    assert parse_client_frame('["NEG-OPEN","n",null,1]') == NegOpenFrame("n", None, 1)
+    assert parse_client_frame('["NEG-MSG","n","61"]') == NegMessageFrame("n", "61")
+    assert parse_client_frame('["NEG-CLOSE","n"]') == NegCloseFrame("n")
+
+
 def test_req_keeps_what_came() -> None:
     assert parse_client_frame('["REQ","s"]') == ReqFrame("s", ())
     assert parse_client_frame('["REQ","s",null,1,"x",{"ids":null}]') == ReqFrame("s", (None, 1, "x", {"ids": None}))
@@ -198,6 +215,10 @@ NASTY = '"],["EVENT","x",{}]\\\n\u2028\x00😀'
         (frames.ok_message(EVENT.id, True, ""), OkMessage(EVENT.id, True, "")),
         (frames.eose_message(NASTY), EoseMessage(NASTY)),
         (frames.closed_message(NASTY, NASTY), ClosedMessage(NASTY, NASTY)),
+        (frames.count_message(NASTY, 7), CountMessage(NASTY, 7)),
+        (frames.neg_message(NASTY, b"\x61\x00"), NegMessage(NASTY, "6100")),
+        (frames.neg_error_message(NASTY, NASTY), NegErrorMessage(NASTY, NASTY)),
+        ('["NEG-ERR","s","blocked: too big",500]', NegErrorMessage("s", "blocked: too big")),
         (frames.notice_message(NASTY), NoticeMessage(NASTY)),
         (frames.auth_message("challenge"), AuthMessage("challenge")),
         (frames.change_message(EVENT.id, [{"amount": 1}]), ChangeMessage(EVENT.id, ({"amount": 1},))),
@@ -242,7 +263,11 @@ def test_ok_has_four_elements_and_a_real_id() -> None:
         '["AUTH",{}]',
         '["CHANGE","x",{}]',
         '["CHANGE","x"]',
-        '["COUNT","s",{"count":1}]',
+        '["COUNT","s",{"count":-1}]',
+        '["COUNT","s",{"count":true}]',
+        '["COUNT","s",1]',
+        '["NEG-MSG","s"]',
+        '["NEG-ERR","s",1]',
         "[[],[]]",
     ],
 )
