@@ -55,6 +55,11 @@ def unclaim_on(connection: Connection, requests: list[bytes]) -> None:
     delete_in(connection, answers, "request", requests)
 
 
+def answered_all_on(connection: Connection, requests: list[bytes]) -> set[bytes]:
+    """Those of these requests that were answered before."""
+    return {row[0] for row in select_in(connection, answers, ("request",), "request", requests)}
+
+
 def answered_on(connection: Connection, request: bytes) -> bool:
     """Whether this request was answered before."""
     found = connection.execute(select(answers.c.request).where(answers.c.request == request))

@@ -1,7 +1,7 @@
 """Several quotes in one request (NUT-29): checked together, minted together or not at all.
 
 check_quotes   the quotes, after asking the node about those that are unpaid
-mint_batch     1  the quotes and whether this request was answered   read
+mint_batch     1  the quotes and whether this request was answered   one read, as in `minting`
                2  what each gives, their signatures, the outputs     checks
                3  sign                                               worker processes
                4  claim the request, take from each quote, record    one transaction, that of `minting`
@@ -12,29 +12,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from pennypost.protocol.errors import QuoteSignature, QuoteUnknown, Unbalanced, UnitMismatch
+from pennypost.protocol.errors import QuoteSignature, Unbalanced, UnitMismatch
 from pennypost.protocol.nuts import BatchCheckRequest, BatchMintRequest, batch_hashes
-from pennypost_mint import answers, quotes
+from pennypost_mint import answers
 from pennypost_mint.answers import SignedOutput
 from pennypost_mint.checks import check_outputs
 from pennypost_mint.keyring import Keyring
-from pennypost_mint.minting import Commit, check_money, commit_on, is_quote_id
+from pennypost_mint.minting import Commit, Counter, check_money, known
 from pennypost_mint.quotes import Quote
-from pennypost_mint.runtime.database import Database
 from pennypost_mint.spend import DAY
 from pennypost_mint.swap import calculate, output_rows
 from pennypost_mint.till import Till
 from pennypost_mint.workers import Workers
 
 
-async def check_quotes(database: Database, till: Till, request: BatchCheckRequest) -> list[Quote]:
+async def check_quotes(counter: Counter, till: Till, request: BatchCheckRequest) -> list[Quote]:
     """The quotes as they are now, in the order asked. Raises QuoteUnknown when one of them does not exist."""
-    found = await _known(database, request.quotes)
+    found, _ = await known(counter, request.quotes)
     return list(await asyncio.gather(*(till.refresh(quote) for quote in found)))
 
 
 async def mint_batch(
-    database: Database,
+    counter: Counter,
     keyring: Keyring,
     workers: Workers,
     till: Till,
@@ -48,9 +47,9 @@ async def mint_batch(
     nothing was issued against any of the quotes.
     """
     bs = [bytes.fromhex(output.B_) for output in request.outputs]
-    found = await _known(database, request.quotes)
-    if await database.read(answers.answered_on, claim):
-        return await database.read(answers.rebuild_on, bs), False
+    found, answered = await known(counter, request.quotes, claim)
+    if answered:
+        return await counter.database.read(answers.rebuild_on, bs), False
     found = await asyncio.gather(*(till.refresh(quote) for quote in found))
     outputs = check_outputs(keyring, request.outputs, now)
     if any(quote.unit != outputs.unit for quote in found):
@@ -67,18 +66,8 @@ async def mint_batch(
     ]
     taken = sorted(zip(request.quotes, amounts, strict=True))
     commit = Commit(claim, now + answers.TTL, taken, output_rows(bs, signed, now // DAY), bs, now)
-    before = await database.write(commit_on, commit)
-    return (signed, True) if before is None else (before, False)
-
-
-async def _known(database: Database, ids: Sequence[str]) -> list[Quote]:
-    """These quotes, in this order. Raises QuoteUnknown unless all of them exist."""
-    if not all(map(is_quote_id, ids)):
-        raise QuoteUnknown
-    found = {quote.id: quote for quote in await database.read(quotes.quotes_on, ids)}
-    if len(found) < len(ids):
-        raise QuoteUnknown
-    return [found[quote_id] for quote_id in ids]
+    before = await counter.commits.run(commit)
+    return (before, False) if before else (signed, True)
 
 
 def _amounts(found: Sequence[Quote], wanted: Sequence[int] | None) -> list[int]:

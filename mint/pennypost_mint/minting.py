@@ -2,19 +2,20 @@
 
     request_quote   an invoice for exactly the amount ─▶ a quote with 128 random bits for an id
     check_quote     the quote, after asking the node when it is unpaid
-    mint            1  the quote and whether this request was answered   read
+    mint            1  the quote and whether this request was answered   one read for all that wait
                     2  the quote's signature, its money, the outputs     checks
                     3  sign                                              worker processes
-                    4  claim the request, take from the quote, record    one transaction
+                    4  claim the request, record, take from the quote    one transaction for all that wait
 
 What a quote has received and what was issued against it are counted, so it can be minted in parts. A request
-that is refused leaves the quote as it was. Locks in the order answers < quotes, by id < outputs.
+that is refused leaves the quote as it was. Locks in the order answers < quotes < outputs, each sorted.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -22,6 +23,7 @@ from sqlalchemy import Connection
 from pennypost.protocol.errors import (
     AmountInvalid,
     OutputSigned,
+    PennypostError,
     QuoteIssued,
     QuoteSignature,
     QuoteUnknown,
@@ -39,8 +41,9 @@ from pennypost_mint.lightning import Lightning
 from pennypost_mint.quotes import Quote, State
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.spend import DAY
-from pennypost_mint.swap import calculate, output_rows
+from pennypost_mint.swap import MOST_ROWS, calculate, output_rows
 from pennypost_mint.till import Till
+from pennypost_mint.together import LATER, Later, Together
 from pennypost_mint.workers import Workers
 
 QUOTE_BYTES = 16
@@ -50,8 +53,22 @@ _QUOTE = re.compile(r"[0-9a-f]{32}")
 """What does not look so was never given out, and is not shown to the database: PostgreSQL refuses some texts."""
 
 
+class Look(NamedTuple):
+    """What a request asks about: quotes by id, and whether it was answered before; `request` is its hash."""
+
+    quotes: tuple[str, ...]
+    request: bytes = b""
+
+
+class Looked(NamedTuple):
+    """Those of the quotes that exist, and whether the request was answered before."""
+
+    quotes: dict[str, Quote]
+    answered: bool
+
+
 class Commit(NamedTuple):
-    """What the transaction of a mint request writes; `taken`: quotes and amounts, ordered by quote."""
+    """What the transaction of a mint request writes; `taken`: quotes and amounts."""
 
     request: bytes
     keep_until: int
@@ -60,6 +77,27 @@ class Commit(NamedTuple):
     bs: list[bytes]
     now: int
 
+    @property
+    def rows(self) -> int:
+        """How many rows it writes."""
+        return 1 + len(self.taken) + len(self.outputs)
+
+
+Before = list[SignedOutput]
+"""Signatures stored when the same request was answered before; empty for one that is answered now."""
+
+
+class Counter:
+    """Where requests about quotes share reads and transactions with those that come at the same time."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.looks: Together[Look, Looked] = Together(database.read, look_on, lambda look: len(look.quotes), MOST_ROWS)
+        self.adds: Together[Quote, None] = Together(database.write, quotes.add_all_on, lambda _quote: 1, MOST_ROWS)
+        self.commits: Together[Commit, Before] = Together(
+            database.write, commit_on, lambda commit: commit.rows, MOST_ROWS
+        )
+
 
 def is_quote_id(text: str) -> bool:
     """Whether this may be the id of a quote of this mint."""
@@ -67,7 +105,7 @@ def is_quote_id(text: str) -> bool:
 
 
 async def request_quote(
-    database: Database,
+    counter: Counter,
     lightning: Lightning,
     request: QuoteRequest,
     *,
@@ -96,22 +134,29 @@ async def request_quote(
         expiry=invoice.expiry,
         updated_at=now,
     )
-    await database.write(quotes.add_on, quote)
+    await counter.adds.run(quote)
     return quote
 
 
-async def check_quote(database: Database, till: Till, quote_id: str) -> Quote:
+async def check_quote(counter: Counter, till: Till, quote_id: str) -> Quote:
     """The quote as it is now. Raises QuoteUnknown."""
-    if not is_quote_id(quote_id):
-        raise QuoteUnknown
-    quote = await database.read(quotes.quote_on, quote_id)
-    if quote is None:
-        raise QuoteUnknown
+    [quote], _ = await known(counter, [quote_id])
     return await till.refresh(quote)
 
 
+async def known(counter: Counter, ids: Sequence[str], request: bytes = b"") -> tuple[list[Quote], bool]:
+    """These quotes, in this order, and whether the request was answered. Raises QuoteUnknown unless all exist."""
+    if not all(is_quote_id(each) for each in ids):
+        raise QuoteUnknown
+    looked = await counter.looks.run(Look(tuple(ids), request))
+    try:
+        return [looked.quotes[each] for each in ids], looked.answered
+    except KeyError:
+        raise QuoteUnknown from None
+
+
 async def mint(
-    database: Database,
+    counter: Counter,
     keyring: Keyring,
     workers: Workers,
     till: Till,
@@ -124,14 +169,10 @@ async def mint(
     Raises the MintError that NUT-04 and NUT-20 name, WorkerFailed, Overloaded or DatabaseUnavailable; then nothing
     was issued.
     """
-    if not is_quote_id(request.quote):
-        raise QuoteUnknown
-    quote, answered = await database.read(_look_on, request.quote, claim)
-    if quote is None:
-        raise QuoteUnknown
+    [quote], answered = await known(counter, [request.quote], claim)
     bs = [bytes.fromhex(output.B_) for output in request.outputs]
     if answered:
-        return await database.read(answers.rebuild_on, bs), False
+        return await counter.database.read(answers.rebuild_on, bs), False
     await _check_signature(workers, quote, request)
     quote = await till.refresh(quote)
     if not quote.amount_paid:
@@ -148,8 +189,8 @@ async def mint(
     ]
     rows = output_rows(bs, signed, day)
     commit = Commit(claim, now + answers.TTL, [(quote.id, outputs.total)], rows, bs, now)
-    before = await database.write(commit_on, commit)
-    return (signed, True) if before is None else (before, False)
+    before = await counter.commits.run(commit)
+    return (before, False) if before else (signed, True)
 
 
 async def _check_signature(workers: Workers, quote: Quote, request: MintRequest) -> None:
@@ -178,22 +219,74 @@ def check_money(quote: Quote, amount: int) -> None:
         raise Unbalanced
 
 
-def _look_on(connection: Connection, quote_id: str, claim: bytes) -> tuple[Quote | None, bool]:
-    return quotes.quote_on(connection, quote_id), answers.answered_on(connection, claim)
+def look_on(connection: Connection, looks: list[Look]) -> list[Looked | PennypostError | Later]:
+    """What requests ask about, in one look."""
+    wanted = {each for look in looks for each in look.quotes}
+    found = {quote.id: quote for quote in quotes.quotes_on(connection, wanted)}
+    answered = answers.answered_all_on(connection, [look.request for look in looks if look.request])
+    return [
+        Looked({each: found[each] for each in look.quotes if each in found}, look.request in answered) for look in looks
+    ]
 
 
-def commit_on(connection: Connection, commit: Commit) -> list[SignedOutput] | None:
-    """None, or the signatures of the same request answered before. Raises what NUT-04 names; then roll back."""
-    if not answers.claim_on(connection, commit.request, commit.keep_until):
-        return answers.rebuild_on(connection, commit.bs)
-    for quote_id, amount in commit.taken:
-        if not quotes.issue_on(connection, quote_id, amount, commit.now):
+def commit_on(connection: Connection, commits: list[Commit]) -> list[Before | PennypostError | Later]:
+    """Commits mint requests in one transaction; of those that share a request, a quote or an output all but the first
+    given wait. One that is refused gives back what it took, and those beside it are not harmed.
+    """
+    outcomes: dict[bytes, Before | PennypostError] = {}
+    planned = _without_overlaps(commits)
+    claimed = answers.claim_all_on(connection, [(commit.request, commit.keep_until) for commit in planned])
+    repeated = [commit for commit in planned if commit.request not in claimed]
+    stored = answers.signatures_on(connection, [b for commit in repeated for b in commit.bs])
+    for commit in repeated:
+        outcomes[commit.request] = [stored[b] for b in commit.bs]
+
+    left = [commit for commit in planned if commit.request in claimed]
+    held = quotes.hold_on(connection, [quote for commit in left for quote, _ in commit.taken])
+    moved: dict[bytes, list[Quote]] = {}
+    for commit in left:
+        try:
+            moved[commit.request] = _take(held, commit)
+        except PennypostError as error:
             # Another request took the money between our look and now.
-            quote = quotes.quote_on(connection, quote_id)
-            if quote is None:
-                raise QuoteUnknown
-            check_money(quote, amount)
+            outcomes[commit.request] = error
+
+    paid = [commit for commit in left if commit.request in moved]
+    recorded = answers.record_signatures_on(connection, [row for commit in paid for row in commit.outputs])
+    lost = [commit for commit in paid if not recorded.issuperset(commit.bs)]
+    answers.unrecord_on(connection, [b for commit in lost for b in commit.bs if b in recorded])
+    for commit in lost:
+        outcomes[commit.request] = OutputSigned()
+        del moved[commit.request]
+    answers.unclaim_on(connection, [commit.request for commit in left if commit.request not in moved])
+    quotes.issue_all_on(connection, [quote for each in moved.values() for quote in each])
+
+    done: dict[int, Before] = {id(commit): [] for commit in left if commit.request in moved}
+    return [done[id(commit)] if id(commit) in done else outcomes.get(commit.request, LATER) for commit in commits]
+
+
+def _take(held: dict[str, Quote], commit: Commit) -> list[Quote]:
+    """The quotes after this commit. Raises QuoteUnknown and what `check_money` raises."""
+    moved: list[Quote] = []
+    for quote_id, amount in commit.taken:
+        quote = held.get(quote_id)
+        if quote is None:
+            raise QuoteUnknown
+        check_money(quote, amount)
+        after = quotes.issued(quote, amount, commit.now)
+        if after is None:
             raise QuoteIssued
-    if len(answers.record_signatures_on(connection, commit.outputs)) < len(commit.outputs):
-        raise OutputSigned
-    return None
+        moved.append(after)
+    return moved
+
+
+def _without_overlaps(commits: list[Commit]) -> list[Commit]:
+    """Those that share no request, quote or output with one before them."""
+    seen: set[bytes | str] = set()
+    planned: list[Commit] = []
+    for commit in commits:
+        keys = {commit.request, *commit.bs, *(quote for quote, _ in commit.taken)}
+        if seen.isdisjoint(keys):
+            planned.append(commit)
+        seen |= keys
+    return planned

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, insert, select, update
+from sqlalchemy import ARRAY, Connection, and_, any_, bindparam, func, select, update
 
-from pennypost_mint.runtime.sets import select_in
+from pennypost_mint.runtime.sets import insert_rows, select_in, update_rows
 from pennypost_mint.tables import mint_quotes
 
 MSAT = 1_000
@@ -78,15 +78,17 @@ class Quote(NamedTuple):
 
 _c = mint_quotes.c
 _all = select(*(mint_quotes.c[name] for name in Quote._fields))
+_held: Any = _all.where(_c.id == any_(bindparam("wanted", type_=ARRAY(_c.id.type)))).order_by(_c.id).with_for_update()
 
 
 def _from(target: State) -> Any:
     return _c.state.in_([source for source, targets in MOVES.items() if target in targets])
 
 
-def add_on(connection: Connection, quote: Quote) -> None:
-    """Stores a new quote."""
-    connection.execute(insert(mint_quotes).values(quote._asdict()))
+def add_all_on(connection: Connection, quotes: list[Quote]) -> list[None]:
+    """Stores new quotes."""
+    insert_rows(connection, mint_quotes, Quote._fields, sorted(quotes))
+    return [None] * len(quotes)
 
 
 def quote_on(connection: Connection, quote_id: str) -> Quote | None:
@@ -138,19 +140,29 @@ def credit_on(connection: Connection, payment_hash: bytes, received_msat: int, n
     return received - found.amount_paid if moved.rowcount else 0
 
 
-def issue_on(connection: Connection, quote_id: str, amount: int, now: int) -> bool:
-    """Takes `amount` of what may still be issued; False when it is more than that."""
-    issued = _c.amount_issued + amount
-    moved = connection.execute(
-        update(mint_quotes)
-        .where(_c.id == quote_id, issued <= _c.amount_paid, _from(State.ISSUED))
-        .values(
-            state=case((issued == _c.amount_paid, State.ISSUED), else_=State.PAID),
-            amount_issued=issued,
-            updated_at=now,
-        )
-    )
-    return bool(moved.rowcount)
+def hold_on(connection: Connection, ids: Iterable[str]) -> dict[str, Quote]:
+    """Those of these quotes that exist, by id, locked in its order: nobody else moves them before this commit."""
+    named = sorted(set(ids))
+    if connection.dialect.name == "sqlite":  # one writer
+        found = quotes_on(connection, named)
+    else:
+        found = [Quote(*row) for row in connection.execute(_held, {"wanted": named})]
+    return {quote.id: quote for quote in found}
+
+
+def issued(quote: Quote, amount: int, now: int) -> Quote | None:
+    """The quote after `amount` of what may still be issued was taken; None when it is more than that."""
+    total = quote.amount_issued + amount
+    target = State.ISSUED if total == quote.amount_paid else State.PAID
+    if total > quote.amount_paid or target not in MOVES[State(quote.state)]:
+        return None
+    return quote._replace(amount_issued=total, state=target, updated_at=now)
+
+
+def issue_all_on(connection: Connection, moved: Iterable[Quote]) -> None:
+    """Stores what `issued` made of quotes that are held."""
+    rows = [(quote.id, str(quote.state), quote.amount_issued, quote.updated_at) for quote in moved]
+    update_rows(connection, mint_quotes, "id", ("state", "amount_issued", "updated_at"), sorted(rows))
 
 
 def lapse_on(connection: Connection, quote_id: str, now: int) -> bool:

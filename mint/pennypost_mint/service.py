@@ -68,6 +68,7 @@ class Mint:
         self._keyring = keyring
         self._workers = workers
         self._commits = committer(database)
+        self._counter = minting.Counter(database)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -118,7 +119,7 @@ class Mint:
         request = nuts.parse_quote(body)
         await self._invoices.take()
         quote = await minting.request_quote(
-            self._database,
+            self._counter,
             self.lightning,
             request,
             most=self._settings.max_mint,
@@ -129,18 +130,18 @@ class Mint:
 
     async def check_quote(self, quote_id: str) -> bytes:
         """GET /v1/mint/quote/bolt11/{quote_id} (NUT-04)."""
-        return nuts.encode(info.quote_answer(await minting.check_quote(self._database, self.till, quote_id)))
+        return nuts.encode(info.quote_answer(await minting.check_quote(self._counter, self.till, quote_id)))
 
     async def check_quotes(self, body: bytes) -> bytes:
         """POST /v1/mint/quote/bolt11/check (NUT-29)."""
-        found = await batch.check_quotes(self._database, self.till, nuts.parse_batch_check(body))
+        found = await batch.check_quotes(self._counter, self.till, nuts.parse_batch_check(body))
         return msgspec.json.encode([info.quote_answer(quote) for quote in found])
 
     async def mint(self, body: bytes) -> bytes:
         """POST /v1/mint/bolt11 (NUT-04, NUT-20)."""
         request, claim = nuts.parse_mint(body), request_hash("POST", MINT_PATH, body)
         signed, fresh = await minting.mint(
-            self._database, self._keyring, self._workers, self.till, request, claim, _now()
+            self._counter, self._keyring, self._workers, self.till, request, claim, _now()
         )
         return self._issued(signed, [request.quote] if fresh else [])
 
@@ -148,7 +149,7 @@ class Mint:
         """POST /v1/mint/bolt11/batch (NUT-29)."""
         request, claim = nuts.parse_batch_mint(body), request_hash("POST", BATCH_PATH, body)
         signed, fresh = await batch.mint_batch(
-            self._database, self._keyring, self._workers, self.till, request, claim, _now()
+            self._counter, self._keyring, self._workers, self.till, request, claim, _now()
         )
         return self._issued(signed, request.quotes if fresh else [])
 

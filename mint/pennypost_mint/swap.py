@@ -70,7 +70,7 @@ Committer = Together[Commit, Before]
 
 def committer(database: Database) -> Committer:
     """Where swaps are committed, together with those that come at the same time."""
-    return Together(database, commit_on, lambda commit: commit.rows, MOST_ROWS)
+    return Together(database.write, commit_on, lambda commit: commit.rows, MOST_ROWS)
 
 
 async def swap(

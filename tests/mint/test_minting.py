@@ -12,6 +12,9 @@ import pytest
 
 from pennypost.protocol import nuts, secp
 from pennypost.protocol.nuts import BlindedMessage
+from pennypost_mint import quotes
+from pennypost_mint.minting import Commit, commit_on
+from pennypost_mint.together import LATER
 from tests.mint.desk import MINT, QUOTE, Body, Desk
 from tests.support.stamps import output
 
@@ -132,6 +135,92 @@ async def test_parts_at_once_never_exceed_what_was_paid(desk: Desk) -> None:
     bodies = [{"quote": quote["quote"], "outputs": desk.messages([output(2)])} for _ in range(20)]
     answers = await asyncio.gather(*(desk.ask(MINT, body) for body in bodies))
     assert Counter((status, answer.get("code")) for status, answer in answers) == {(200, None): 4, (400, 20002): 16}
+
+
+async def test_one_batch_of_everything(desk: Desk) -> None:
+    """Requests that share a transaction: each gets its own outcome, whatever the others are."""
+    paid = {name: (await desk.paid_quote(10))["quote"] for name in "abcd"}
+    paid["unpaid"], paid["absent"] = (await desk.quote(10))["quote"], "0" * 32
+
+    def commit(request: str, taken: str, amount: int, bs: str) -> Commit:
+        rows = [(key(b), 0, 1, key("C" + b), key("e", 32), key("s", 32), 1) for b in bs]
+        named = [(paid[name], amount) for name in taken.split()]
+        return Commit(key(request, 32), 10**10, named, rows, [key(b) for b in bs], 1_800_000_000)
+
+    earlier = [commit("before", "a", 1, "xy"), commit("older", "b", 1, "z")]
+    assert await desk.database.write(commit_on, earlier) == [[], []]
+    batch = [
+        commit("good", "a", 4, "b"),
+        commit("before", "d", 1, "xy"),
+        commit("signed", "b", 4, "cz"),
+        commit("too much", "c", 11, "e"),
+        commit("not paid", "unpaid", 1, "f"),
+        commit("no such quote", "absent", 1, "g"),
+        commit("the same quote", "a", 4, "h"),
+        commit("the output that was given back", "c", 1, "c"),
+        commit("good", "a", 4, "b"),
+        commit("before", "d", 1, "xy"),
+    ]
+    outcomes: list[Any] = await desk.database.write(commit_on, batch)
+    assert [type(each).__name__ for each in outcomes] == [
+        "list",
+        "list",
+        "OutputSigned",
+        "Unbalanced",
+        "QuoteUnpaid",
+        "QuoteUnknown",
+        "Later",
+        "Later",
+        "Later",
+        "list",
+    ]
+    assert outcomes[0] == [] and outcomes[1] == outcomes[9]
+    assert [made.c for _, _, made in outcomes[1]] == [key("Cx"), key("Cy")]
+    assert await desk.database.write(commit_on, [batch[6], batch[7], batch[8]]) == [[], [], LATER]
+    [again] = await desk.database.write(commit_on, [batch[8]])
+    assert isinstance(again, list) and [made.c for _, _, made in again] == [key("Cb")]
+    held = await desk.database.write(quotes.hold_on, paid.values())
+    assert {name: held[each].amount_issued for name, each in paid.items() if each in held} == {
+        "a": 9,
+        "b": 1,
+        "c": 1,
+        "d": 0,
+        "unpaid": 0,
+    }
+
+
+async def test_quotes_of_one_request_are_taken_from_together_or_not_at_all(desk: Desk) -> None:
+    first, second = [(await desk.paid_quote(2))["quote"] for _ in range(2)]
+    rows = [(key("both"), 0, 1, key("C"), key("e", 32), key("s", 32), 1)]
+    for amounts, code, issued in (((1, 3), "Unbalanced", (0, 0)), ((1, 2), "list", (1, 2))):
+        taken = list(zip((first, second), amounts, strict=True))
+        commit = Commit(key("for both", 32), 10**10, taken, rows, [key("both")], 1_800_000_000)
+        [outcome] = await desk.database.write(commit_on, [commit])
+        held = await desk.database.write(quotes.hold_on, [first, second])
+        assert (type(outcome).__name__, held[first].amount_issued, held[second].amount_issued) == (code, *issued)
+
+
+async def test_many_random_requests_at_once_never_issue_more_than_was_paid(desk: Desk) -> None:
+    names = [(await desk.paid_quote(8))["quote"] for _ in range(6)]
+    chance = secrets.SystemRandom()
+
+    async def ask(_number: int) -> tuple[str, int, int]:
+        quote, amount = chance.choice(names), chance.choice((1, 2, 4, 8, 16))
+        status, _ = await desk.ask(MINT, {"quote": quote, "outputs": desk.messages([output(amount)])})
+        return quote, amount, status
+
+    answers = await asyncio.gather(*map(ask, range(150)))
+    held = await desk.database.write(quotes.hold_on, names)
+    for name in names:
+        issued = sum(amount for quote, amount, status in answers if (quote, status) == (name, 200))
+        assert held[name].amount_issued == issued <= 8
+        left = 8 - issued
+        assert all(status == 400 for quote, amount, status in answers if quote == name and amount > 8)
+        assert left < 1 or all(amount > left for quote, amount, status in answers if (quote, status) == (name, 400))
+
+
+def key(name: str, size: int = 33) -> bytes:
+    return name.encode().ljust(size, b".")
 
 
 class Lock:

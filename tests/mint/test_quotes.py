@@ -6,6 +6,7 @@ import asyncio
 import secrets
 
 import pytest
+from sqlalchemy import Connection
 
 from pennypost_mint import quotes
 from pennypost_mint.quotes import MOVES, Quote, State
@@ -38,7 +39,7 @@ async def add(database: Database, state: State, *, amount: int = 10, paid: int =
         expiry=NOW + 60,
         updated_at=NOW,
     )
-    await database.write(quotes.add_on, quote)
+    await database.write(quotes.add_all_on, [quote])
     return quote
 
 
@@ -116,7 +117,13 @@ async def test_issue(
     database: Database, state: State, before: tuple[int, int], amount: int, issued: bool, after: State
 ) -> None:
     quote = await add(database, state, paid=before[0], issued=before[1])
-    assert await database.write(quotes.issue_on, quote.id, amount, NOW) is issued
+
+    def issue(connection: Connection) -> bool:
+        moved = quotes.issued(quotes.hold_on(connection, [quote.id, "absent"])[quote.id], amount, NOW)
+        quotes.issue_all_on(connection, [moved] if moved else [])
+        return moved is not None
+
+    assert await database.write(issue) is issued
     assert await now_is(database, quote) == (after, before[0], before[1] + amount * issued)
 
 

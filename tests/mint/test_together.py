@@ -73,7 +73,7 @@ async def test_one_batch_of_everything(database: Database) -> None:
         commit("the output that was given back", "e", "e"),
         commit("good too", "i", "ij"),
     ]
-    outcomes = await database.write(commit_on, batch)
+    outcomes: list[Any] = await database.write(commit_on, batch)
     assert kinds(outcomes) == [
         "ok",
         "ok",
@@ -102,7 +102,7 @@ async def test_whoever_comes_meanwhile_shares_the_next_transaction(database: Dat
         batches.append(items)
         return [item * 2 for item in items]
 
-    commits = Together[int, int](database, work, lambda _item: 1, 10)
+    commits = Together[int, int](database.write, work, lambda _item: 1, 10)
     assert await commits.run(0) == 0
     assert await asyncio.gather(*(commits.run(n) for n in range(25))) == [2 * n for n in range(25)]
     assert batches == [[0], list(range(10)), list(range(10, 20)), list(range(20, 25))]
@@ -115,7 +115,7 @@ async def test_a_heavy_item_goes_alone(database: Database) -> None:
         batches.append(items)
         return list(items)
 
-    commits = Together[int, int](database, work, lambda item: item, 10)
+    commits = Together[int, int](database.write, work, lambda item: item, 10)
     await asyncio.gather(*(commits.run(n) for n in (4, 5, 4, 50, 1)))
     assert batches == [[4, 5], [4], [50], [1]]
 
@@ -127,7 +127,7 @@ async def test_later_goes_behind_the_others(database: Database) -> None:
         batches.append(items)
         return [LATER if item[0] == items[0][0] and number else item for number, item in enumerate(items)]
 
-    commits = Together[str, str](database, work, lambda _item: 1, 3)
+    commits = Together[str, str](database.write, work, lambda _item: 1, 3)
     names = ["a1", "a2", "a3", "b1", "c1"]
     assert await asyncio.gather(*map(commits.run, names)) == names
     assert batches == [["a1", "a2", "a3"], ["b1", "c1", "a2"], ["a3"]]
@@ -139,7 +139,7 @@ async def test_one_that_breaks_the_transaction_breaks_it_for_itself_alone(databa
             connection.execute(text("INSERT INTO spent (y, keyset, amount, day) VALUES (:y, 99, 1, 1)"), {"y": b"y"})
         return list(items)
 
-    commits = Together[int, int](database, work, lambda _item: 1, 10)
+    commits = Together[int, int](database.write, work, lambda _item: 1, 10)
     outcomes = await asyncio.gather(*(commits.run(n) for n in range(6)), return_exceptions=True)
     assert isinstance(outcomes[3], SQLAlchemyError)
     assert [each for each in outcomes if isinstance(each, int)] == [0, 1, 2, 4, 5]
@@ -149,7 +149,7 @@ async def test_refusals_go_to_whom_they_concern(database: Database) -> None:
     def work(_connection: Connection, items: list[int]) -> list[Any]:
         return [ProofSpent() if item % 2 else OutputSigned() if item % 3 else item for item in items]
 
-    commits = Together[int, int](database, work, lambda _item: 1, 10)
+    commits = Together[int, int](database.write, work, lambda _item: 1, 10)
     outcomes = await asyncio.gather(*(commits.run(n) for n in range(7)), return_exceptions=True)
     assert kinds(outcomes) == ["ok", "ProofSpent", "OutputSigned", "ProofSpent", "OutputSigned", "ProofSpent", "ok"]
 
@@ -158,7 +158,7 @@ async def test_a_caller_who_goes_away_takes_nobody_along(database: Database) -> 
     def work(_connection: Connection, items: list[int]) -> list[Any]:
         return list(items)
 
-    commits = Together[int, int](database, work, lambda _item: 1, 10)
+    commits = Together[int, int](database.write, work, lambda _item: 1, 10)
     tasks = [asyncio.create_task(commits.run(n)) for n in range(5)]
     await asyncio.sleep(0)
     tasks[2].cancel()
@@ -167,11 +167,21 @@ async def test_a_caller_who_goes_away_takes_nobody_along(database: Database) -> 
     assert await commits.run(9) == 9
 
 
+async def test_what_breaks_one_reaches_nobody_else(database: Database) -> None:
+    def work(_connection: Connection, items: list[int]) -> list[Any]:
+        return [1 // item for item in items]
+
+    commits = Together[int, int](database.write, work, lambda _item: 1, 10)
+    outcomes = await asyncio.gather(*(commits.run(n) for n in (1, 0, 1)), return_exceptions=True)
+    assert [type(each) for each in outcomes] == [int, ZeroDivisionError, int]
+    assert await commits.run(1) == 1
+
+
 async def test_a_database_that_is_away_is_told_to_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(_connection: Connection, items: list[int]) -> list[Any]:
         raise DatabaseUnavailable
 
-    commits = Together[int, int](database, work, lambda _item: 1, 10)
+    commits = Together[int, int](database.write, work, lambda _item: 1, 10)
     outcomes = await asyncio.gather(*(commits.run(n) for n in range(3)), return_exceptions=True)
     assert kinds(outcomes) == ["DatabaseUnavailable"] * 3
     monkeypatch.setattr(together, "MOST_WAITING", 2)
@@ -180,7 +190,7 @@ async def test_a_database_that_is_away_is_told_to_all(database: Database, monkey
 
 
 async def test_many_random_swaps_at_once_spend_each_proof_once(database: Database) -> None:
-    commits = Together(database, commit_on, lambda each: each.rows, 40)
+    commits = Together(database.write, commit_on, lambda each: each.rows, 40)
     letters = "abcdefghijklmnopqrstuvwxyz"
     random = secrets.SystemRandom()
     swaps = [commit(str(n), "".join(random.sample(letters, 2)), "".join(random.sample(letters, 2))) for n in range(200)]

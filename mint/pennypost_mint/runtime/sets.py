@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, Connection, Table, UniqueConstraint, any_, bindparam, delete, func, select
+from sqlalchemy import ARRAY, Column, Connection, Table, UniqueConstraint, any_, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 Row = tuple[Any, ...]
@@ -119,6 +119,21 @@ def delete_rows(connection: Connection, table: Table, columns: Columns, rows: Se
     connection.execute(_postgresql_delete_rows(table, columns), _arrays(columns, rows))
 
 
+def update_rows(connection: Connection, table: Table, key: str, columns: Columns, rows: Sequence[Row]) -> None:
+    """UPDATE one row for each of `rows`, which hold the value of column `key`, then the values to set.
+
+    On PostgreSQL the order in which rows are locked is not that of `rows`: lock them before.
+    """
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        cursor: Any = connection.connection.cursor()
+        cursor.executemany(_sqlite_update(table, key, columns), [(*row[1:], row[0]) for row in rows])
+        return
+    named = tuple(f"new_{name}" for name in (key, *columns))
+    connection.execute(_postgresql_update(table, key, columns), _arrays(named, rows))
+
+
 def _arrays(columns: Columns, rows: Sequence[Row]) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in zip(columns, zip(*rows, strict=True), strict=True)}
 
@@ -182,6 +197,21 @@ def _sqlite_chunks(make: Any, table: Table, columns: Columns, key: str, values: 
         chunk = values[start : start + CHUNK]
         size = 1 << (len(chunk) - 1).bit_length()
         yield make(table, columns, key, size), chunk + [chunk[-1]] * (size - len(chunk))
+
+
+@lru_cache(maxsize=128)
+def _sqlite_update(table: Table, key: str, columns: Columns) -> str:
+    statement = update(table).values({name: bindparam(f"new_{name}") for name in columns})
+    named = (*(f"new_{name}" for name in columns), "wanted")
+    return _in_order(statement.where(table.c[key] == bindparam("wanted", type_=table.c[key].type)), named)
+
+
+@lru_cache(maxsize=128)
+def _postgresql_update(table: Table, key: str, columns: Columns) -> Any:
+    named = (key, *columns)
+    values = (_array(table.c[name], f"new_{name}") for name in named)
+    arrays = func.unnest(*values).table_valued(*named).render_derived()
+    return update(table).values({name: arrays.c[name] for name in columns}).where(table.c[key] == arrays.c[key])
 
 
 @lru_cache(maxsize=128)
