@@ -1,6 +1,8 @@
 """What the rest of the program may use of the mint; everything else in here is the mint's own.
 
     Keyring, Mint, mint_router, Workers, MINT_JOBS        to run it
+    LastUse                                               what `restore` must know after a loss
+    read_seed, make_seed                                  a seed in its file
     verify_stamp, sign_outputs                            calculations, for worker processes
     spent_on, spend_on, unspend_on                        stamps, in the caller's transaction
     signatures_on, record_signatures_on                   change, in the caller's transaction
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from pennypost_mint.answers import OutputRow, SignedOutput, record_signatures_on, signatures_on
 from pennypost_mint.keyring import UNIT, Keyring, Keyset
+from pennypost_mint.last_use import LastUse
 from pennypost_mint.lightning import Lightning
 from pennypost_mint.lightning.play import pay_play_invoice
+from pennypost_mint.seed import make_seed, read_seed
 from pennypost_mint.service import Mint
 from pennypost_mint.signing import JOBS as MINT_JOBS
 from pennypost_mint.signing import BlindSignature, OutputTuple, Secrets, sign_outputs, verify_stamp
@@ -32,6 +36,7 @@ __all__ = [
     "Job",
     "Keyring",
     "Keyset",
+    "LastUse",
     "Lightning",
     "Mint",
     "OutputRow",
@@ -40,8 +45,10 @@ __all__ = [
     "SignedOutput",
     "SpentProof",
     "Workers",
+    "make_seed",
     "mint_router",
     "pay_play_invoice",
+    "read_seed",
     "record_signatures_on",
     "sign_outputs",
     "signatures_on",

@@ -16,6 +16,7 @@ from pennypost_mint.runtime.settings import Settings
 METHOD = "bolt11"
 
 DESCRIPTION = "Sells stamps for post offices over Lightning. A stamp is 1 sat; stamps are spent, not bought back."
+SUNSET = "This mint sells no more stamps. Those already sold stay good, and what was paid is still given out."
 PLAY = "PLAY MONEY: invoices here are not real, settle by themselves, and these stamps are worth nothing."
 
 
@@ -30,10 +31,11 @@ def mint_info(settings: Settings, keyring: Keyring, *, play_money: bool, now: in
         "urls": [settings.url],
         "time": now,
         "max_array_length": MAX_ITEMS,
-        "nuts": _nuts(settings),
+        "nuts": _nuts(settings, selling=keyring.sunset is None),
     }
-    if play_money:
-        info["motd"] = PLAY
+    said = [text for text, holds in ((PLAY, play_money), (SUNSET, keyring.sunset is not None)) if holds]
+    if said:
+        info["motd"] = " ".join(said)
     return info
 
 
@@ -42,7 +44,7 @@ def _contact(text: str) -> dict[str, str]:
     return {"method": method, "info": text}
 
 
-def _nuts(settings: Settings) -> dict[str, Any]:
+def _nuts(settings: Settings, *, selling: bool) -> dict[str, Any]:
     method = {
         "method": METHOD,
         "unit": UNIT,
@@ -52,7 +54,7 @@ def _nuts(settings: Settings) -> dict[str, Any]:
     }
     cached = ["/v1/swap", f"/v1/mint/{METHOD}", f"/v1/mint/{METHOD}/batch"]
     return {
-        "4": {"methods": [method], "disabled": False},
+        "4": {"methods": [method], "disabled": not selling},
         # Stamps are never bought back: the one deliberate deviation from the mandatory NUTs.
         "5": {"methods": [], "disabled": True},
         "7": {"supported": True},

@@ -17,7 +17,7 @@ class OpenInvoices:
 
     def __init__(self, database: Database, most: int) -> None:
         self._database = database
-        self._most = most
+        self.most = most
         self._count = 0
         self._counted_at = -COUNT_AGAIN
 
@@ -26,7 +26,7 @@ class OpenInvoices:
         now = time.monotonic()
         if now - self._counted_at >= COUNT_AGAIN:
             self._counted_at = now
-            self._count = await self._database.read(count_open_on, int(time.time()), self._most)
-        if self._count >= self._most:
+            self._count = await self._database.read(count_open_on, int(time.time()), self.most)
+        if self._count >= self.most:
             raise TooManyInvoices
         self._count += 1

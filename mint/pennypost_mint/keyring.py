@@ -1,33 +1,32 @@
 """The mint's keys: all of them follow from one seed, which lives in a file and nowhere else.
 
     seed file ─▶ HMAC(seed, position, unit, amount) = k ─▶ K = k·G ─▶ keyset id ─▶ row of `keysets`
+                                                                                       │
+    Keyring of every process ◀── follow: twice a second, and when an id is not known ──┘
 
 The database knows ids, never keys. At a start every row's id is derived again; a seed that gives another id
-refuses to start, since proofs signed under the old one could no longer be verified.
+refuses to start, since proofs signed under the old one could no longer be verified. What another process rotated is
+derived here from the same seed, so a rotation needs no restart (docs/explanation/decisions/0011-rotation.md).
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import hmac
-import os
-import secrets
-import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from sqlalchemy import Connection, select
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from pennypost.protocol import secp
-from pennypost.protocol.errors import ConfigurationError, KeysetUnknown, SeedMismatch
-from pennypost.protocol.keyset import keyset_id_v2
+from pennypost.protocol.errors import KeysetUnknown, MintNotStarted, PennypostError, SeedMismatch
+from pennypost.protocol.keyset import keyset_id_v1, keyset_id_v2
+from pennypost_mint import keysets
+from pennypost_mint.keysets import KeysetRow, Standing
 from pennypost_mint.runtime.database import Database
-from pennypost_mint.runtime.sets import insert_ignore
+from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.settings import Settings
+from pennypost_mint.seed import make_seed, read_seed
 from pennypost_mint.signing import Secrets
-from pennypost_mint.tables import keysets
 
 UNIT = "sat"
 """Wallets fail on units they do not know; a stamp is a proof of 1 sat."""
@@ -39,7 +38,10 @@ AMOUNTS: tuple[int, ...] = tuple(1 << exponent for exponent in range(32))
 INPUT_FEE_PPK = 0
 """With any fee a stamp of 1 sat would be worth nothing (NUT-02, Fees)."""
 
-SEED_BYTES = 32
+EVERY = 0.5
+"""Seconds between two looks at what other processes rotated."""
+
+log = logger("keyring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +63,128 @@ class Keyset:
 
 
 class Keyring:
-    """All keysets of the mint, in the order they were made, and the mint's own public key."""
+    """All keysets of the mint, in the order they were made, and the mint's own public key.
 
-    def __init__(self, made: Sequence[Keyset], identity: bytes) -> None:
-        self.keysets: tuple[Keyset, ...] = tuple(made)
+    `keysets` is another tuple after each change. `sunset`: since when nothing is sold any more (Unix seconds).
+    """
+
+    def __init__(self, made: Sequence[Keyset], identity: bytes, *, sunset: int | None = None) -> None:
         self.identity = identity
-        self._by_id = {keyset.id: keyset for keyset in made}
-        self._by_position = {keyset.position: keyset for keyset in made}
+        self.before_change: list[Callable[[Secrets], None]] = []
+        """Told the new secrets before a keyset that needs them is known here: worker processes come first."""
+        self._database: Database | None = None
+        self._seed = b""
+        self._standing: Standing | None = None
+        self._turn = asyncio.Lock()
+        self._asked = self._looked = 0
+        self._take(made, sunset)
 
     @classmethod
     async def open(cls, database: Database, settings: Settings) -> Keyring:
         """Keysets of this mint; at the first start makes the seed file (mode 0600) and the first keyset.
 
-        Raises SeedMismatch when the seed is not, or no longer, the one these keysets were made with, and
-        ConfigurationError when its file cannot be read, written or understood.
+        Raises SeedMismatch when the seed is not, or no longer, the one these keysets were made with, SeedLocked for a
+        passphrase that is missing or wrong, and ConfigurationError when the file cannot be read, written or understood.
         """
-        return await open_keyring(database, settings.seed_file, int(time.time()))
+        return await cls._open(database, settings, first_start=True)
+
+    @classmethod
+    async def open_existing(cls, database: Database, settings: Settings) -> Keyring:
+        """`open` for commands beside a mint: raises MintNotStarted where there is none."""
+        return await cls._open(database, settings, first_start=False)
+
+    @classmethod
+    async def _open(cls, database: Database, settings: Settings, *, first_start: bool) -> Keyring:
+        path, passphrase = settings.seed_file, settings.mint_seed_passphrase.get_secret_value()
+        standing = await database.read(keysets.standing_on)
+        if not standing.keysets and not first_start:
+            raise MintNotStarted
+        seed = read_seed(path, passphrase)
+        if seed is None:
+            if standing.keysets:
+                raise SeedMismatch("its file is missing")
+            seed = make_seed(path, passphrase)
+        if not standing.keysets:
+            first = derive_keyset(seed, 0, UNIT, active=True, version=settings.keyset_version)
+            await database.write(keysets.add_on, row_of(first, int(time.time())))
+            # Read back: another process may have been first, with this seed or with another.
+            standing = await database.read(keysets.standing_on)
+        keyring = cls(
+            [_derived(seed, row) for row in standing.keysets],
+            secp.point(derive_secret(seed, "identity")),
+            sunset=standing.sunset,
+        )
+        keyring._database, keyring._seed, keyring._standing = database, seed, standing
+        return keyring
+
+    @classmethod
+    def without_keysets(cls, seed: bytes) -> Keyring:
+        """An identity alone, of a post office that has no mint's keys; `seed` is its own (32 bytes)."""
+        keyring = cls((), secp.point(derive_secret(seed, "identity")))
+        keyring._seed = seed
+        return keyring
+
+    async def refresh(self) -> bool:
+        """Takes over what the database has now; whether that was news.
+
+        Callers share looks: each waits for one that began after it asked. Raises DatabaseUnavailable, and SeedMismatch
+        for a keyset of another seed; then the ring is as it was.
+        """
+        if self._database is None:
+            return False
+        before = self.keysets
+        self._asked += 1
+        mine = self._asked
+        async with self._turn:
+            if self._looked < mine:
+                covered = self._asked
+                self._follow(await self._database.read(keysets.standing_on))
+                self._looked = covered
+        return self.keysets is not before
+
+    async def follow(self) -> None:
+        """Keeps it as the database has it until it is cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                await self.refresh()
+            except PennypostError as error:
+                log.warning("keysets could not be looked at", code=error.code)
+            except Exception as error:  # noqa: BLE001 - logged; who rotates relies on every process to follow
+                log.error("keysets could not be looked at", kind=type(error).__name__)
+
+    def rotated(self, final_expiry: int | None, version: int) -> Keyset:
+        """The keyset that would come next (not stored): active, of our unit; `final_expiry` in Unix seconds."""
+        position = self.keysets[-1].position + 1
+        return derive_keyset(self._seed, position, UNIT, active=True, final_expiry=final_expiry, version=version)
+
+    def derive(self, purpose: str) -> bytes:
+        """A 32-byte secret of this mint for a purpose. Never log it."""
+        return derive_secret(self._seed, purpose)
+
+    def _follow(self, standing: Standing) -> None:
+        if standing == self._standing:
+            return
+        known = {keyset.position: keyset for keyset in self.keysets}
+        made = [
+            replace(known[row.position], active=row.active)
+            if row.position in known and known[row.position].id == row.id
+            else _derived(self._seed, row)
+            for row in standing.keysets
+        ]
+        secrets = {keyset.id: keyset.secrets for keyset in made}
+        if secrets.keys() != self._by_id.keys():
+            for tell in self.before_change:
+                tell(secrets)
+        self._standing = standing
+        self._take(made, standing.sunset)
+        log.info("keysets changed", keysets=len(made), selling=standing.sunset is None)
+
+    def _take(self, made: Sequence[Keyset], sunset: int | None) -> None:
+        self.keysets: tuple[Keyset, ...] = tuple(made)
+        self.sunset = sunset
+        self._by_id = {keyset.id: keyset for keyset in made}
+        self._by_position = {keyset.position: keyset for keyset in made}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -91,8 +199,11 @@ class Keyring:
         return keyset
 
     def at(self, position: int) -> Keyset:
-        """The keyset of a row of `spent` or `outputs`."""
-        return self._by_position[position]
+        """The keyset of a row of `spent` or `outputs`; raises KeysetUnknown for one that was made a moment ago."""
+        keyset = self._by_position.get(position)
+        if keyset is None:
+            raise KeysetUnknown
+        return keyset
 
     def active(self, unit: str = UNIT) -> Keyset:
         """The keyset that signs for this unit, the newest if several are active; raises KeysetUnknown."""
@@ -116,95 +227,46 @@ def derive_secret(seed: bytes, purpose: str) -> bytes:
 
 
 def derive_keyset(
-    seed: bytes, position: int, unit: str, *, active: bool, input_fee_ppk: int, final_expiry: int | None
+    seed: bytes,
+    position: int,
+    unit: str,
+    *,
+    active: bool,
+    input_fee_ppk: int = INPUT_FEE_PPK,
+    final_expiry: int | None = None,
+    version: int = 2,
 ) -> Keyset:
-    """The keyset at a position: keys from the seed, id from the keys (NUT-02, Keyset ID V2)."""
+    """The keyset at a position: keys from the seed, id of version 1 or 2 from the keys (NUT-02, Keyset ID)."""
     private = {amount: derive_secret(seed, f"keyset/{position}/{unit}/{amount}") for amount in AMOUNTS}
     public = {amount: secp.point(secret) for amount, secret in private.items()}
-    keyset_id = keyset_id_v2(public, unit, input_fee_ppk, final_expiry)
+    keyset_id = keyset_id_v1(public) if version == 1 else keyset_id_v2(public, unit, input_fee_ppk, final_expiry)
     return Keyset(position, keyset_id, unit, active, input_fee_ppk, final_expiry, public, private)
 
 
-async def open_keyring(db: Database, seed_file: Path, now: int) -> Keyring:
-    """`Keyring.open` for a seed file and a time (Unix seconds)."""
-    rows = await db.read(_load)
-    seed = _read_seed(seed_file)
-    if seed is None:
-        if rows:
-            raise SeedMismatch("its file is missing")
-        seed = _make_seed(seed_file)
-    if not rows:
-        first = derive_keyset(seed, 0, UNIT, active=True, input_fee_ppk=INPUT_FEE_PPK, final_expiry=None)
-        await db.write(_add, first, now)
-        # Read back: another process may have been first, with this seed or with another.
-        rows = await db.read(_load)
-    made = [
-        derive_keyset(seed, position, unit, active=active, input_fee_ppk=fee, final_expiry=expiry)
-        for position, _, unit, active, fee, expiry in rows
-    ]
-    if any(keyset.id != row[1] for keyset, row in zip(made, rows, strict=True)):
-        raise SeedMismatch
-    return Keyring(made, secp.point(derive_secret(seed, "identity")))
-
-
-Row = tuple[int, str, str, bool, int, int | None]
-
-
-def _load(connection: Connection) -> list[Row]:
-    columns = keysets.c
-    found = connection.execute(
-        select(
-            columns.position,
-            columns.id,
-            columns.unit,
-            columns.active,
-            columns.input_fee_ppk,
-            columns.final_expiry,
-        ).order_by(columns.position)
+def row_of(keyset: Keyset, now: int) -> KeysetRow:
+    """How a keyset made now (Unix seconds) is stored."""
+    return KeysetRow(
+        keyset.position, keyset.id, keyset.unit, keyset.active, keyset.input_fee_ppk, keyset.final_expiry, now
     )
-    return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in found]
 
 
-def _add(connection: Connection, keyset: Keyset, now: int) -> None:
-    columns = ("position", "id", "unit", "active", "input_fee_ppk", "final_expiry", "created_at")
-    row = (keyset.position, keyset.id, keyset.unit, keyset.active, keyset.input_fee_ppk, keyset.final_expiry, now)
-    insert_ignore(connection, keysets, columns, [row], "position")
+def check_seed(seed: bytes, rows: Sequence[KeysetRow]) -> None:
+    """Raises SeedMismatch unless these keysets were made with this seed."""
+    for row in rows:
+        _derived(seed, row)
 
 
-def _read_seed(path: Path) -> bytes | None:
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError):
-        raise ConfigurationError("the mint's seed file cannot be read") from None
-    if len(text) != 2 * SEED_BYTES or not set(text) <= set("0123456789abcdef"):
-        raise ConfigurationError(f"the mint's seed file does not hold {2 * SEED_BYTES} lower-case hex digits")
-    return bytes.fromhex(text)
-
-
-def _make_seed(path: Path) -> bytes:
-    """Writes a new seed so that the file is either absent or whole, and on disk before any key is used."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, temporary = tempfile.mkstemp(prefix=".seed-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(SEED_BYTES) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-        finally:
-            os.unlink(temporary)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError:
-        raise ConfigurationError("the mint's seed file cannot be written") from None
-    seed = _read_seed(path)
-    if seed is None:
-        raise ConfigurationError("the mint's seed file cannot be read")
-    return seed
+def _derived(seed: bytes, row: KeysetRow) -> Keyset:
+    """The keyset of a row, in the version its id has. Raises SeedMismatch."""
+    keyset = derive_keyset(
+        seed,
+        row.position,
+        row.unit,
+        active=row.active,
+        input_fee_ppk=row.input_fee_ppk,
+        final_expiry=row.final_expiry,
+        version=1 if row.id.startswith("00") else 2,
+    )
+    if keyset.id != row.id:
+        raise SeedMismatch
+    return keyset

@@ -76,13 +76,13 @@ def mint_router(mint: Mint) -> APIRouter:
         return mint.info()
 
     async def read_keys(_request: Request) -> bytes:
-        return mint.keys()
+        return await mint.keys()
 
     async def read_keys_of(request: Request) -> bytes:
-        return mint.keys_of(request.path_params["keyset_id"])
+        return await mint.keys_of(request.path_params["keyset_id"])
 
     async def read_keysets(_request: Request) -> bytes:
-        return mint.keysets()
+        return await mint.keysets()
 
     async def read_quote(request: Request) -> bytes:
         mint.limit.charge(request.scope, "check-quote", 1)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from pennypost.protocol import nuts
-from pennypost.protocol.errors import DatabaseUnavailable
+from pennypost.protocol.errors import DatabaseUnavailable, KeysetUnknown, MintingDisabled, SeedMismatch
 from pennypost_mint import answers, batch, info, minting, state
 from pennypost_mint.answers import SignedOutput, request_hash
 from pennypost_mint.invoices import OpenInvoices
@@ -41,6 +43,8 @@ FORGET_EVERY = 600.0
 
 log = logger("mint")
 
+R = TypeVar("R")
+
 
 class Mint:
     """A Cashu mint that sells stamps. Every method raises PennypostError and nothing else on bad input."""
@@ -53,15 +57,17 @@ class Mint:
         workers: Workers,
         metrics: Metrics,
         lightning: Lightning,
+        used: Callable[[], None],
     ) -> None:
         self.metrics = metrics
         self.lightning = lightning
         self.watch = Watch(database)
         self.till = Till(database, lightning, metrics, self.watch.changed)
-        sources = Sources(settings.proxies)
-        self.limit = RateLimit(settings.rate_limit, settings.rate_burst, sources)
-        self.websocket = Listeners(self.watch, self.limit, sources, metrics)
+        self._sources = Sources(settings.proxies)
+        self.limit = RateLimit(settings.rate_limit, settings.rate_burst, self._sources)
+        self.websocket = Listeners(self.watch, self.limit, self._sources, metrics)
         """The ASGI application of `/v1/ws`."""
+        self._used = used
         self._invoices = OpenInvoices(database, settings.max_open_invoices)
         self._database = database
         self._settings = settings
@@ -80,9 +86,14 @@ class Mint:
         workers: Workers,
         metrics: Metrics,
         lightning: Lightning | None = None,
+        used: Callable[[], None] = lambda: None,
     ) -> Mint:
-        """A mint on a migrated database; `workers` know MINT_JOBS. Raises ConfigurationError."""
-        return cls(database, settings, keyring, workers, metrics, lightning or open_lightning(settings, database))
+        """A mint on a migrated database; `workers` know MINT_JOBS; `used` is told after stamps were taken or made.
+
+        Raises ConfigurationError.
+        """
+        node = lightning or open_lightning(settings, database)
+        return cls(database, settings, keyring, workers, metrics, node, used)
 
     async def start(self) -> None:
         """Starts listening for payments in the background."""
@@ -97,26 +108,53 @@ class Mint:
         await self.till.stop()
         await self.lightning.close()
 
+    def reload(self, settings: Settings) -> None:
+        """Takes on what may change while it runs (settings.RELOADED); quotes and connections stay as they are."""
+        if (settings.rate_limit, settings.rate_burst) != (self._settings.rate_limit, self._settings.rate_burst):
+            self.limit.change(settings.rate_limit, settings.rate_burst)
+        self._settings = settings
+        self._sources.trust(settings.proxies)
+        self._invoices.most = settings.max_open_invoices
+
     def info(self) -> bytes:
         """GET /v1/info (NUT-06)."""
         play_money = self.lightning.play_money
         return msgspec.json.encode(info.mint_info(self._settings, self._keyring, play_money=play_money, now=_now()))
 
-    def keys(self) -> bytes:
+    async def keys(self) -> bytes:
         """GET /v1/keys (NUT-01)."""
+        await self._look_at_keysets()
         return nuts.encode(info.active_keys(self._keyring))
 
-    def keys_of(self, keyset_id: str) -> bytes:
+    async def keys_of(self, keyset_id: str) -> bytes:
         """GET /v1/keys/{keyset_id} (NUT-02). Raises KeysetUnknown."""
+        await self._look_at_keysets()
         return nuts.encode(info.keys_of(self._keyring, keyset_id))
 
-    def keysets(self) -> bytes:
+    async def keysets(self) -> bytes:
         """GET /v1/keysets (NUT-02)."""
+        await self._look_at_keysets()
         return nuts.encode(info.all_keysets(self._keyring))
+
+    async def _look_at_keysets(self) -> None:
+        """Whoever asks for keysets may have been refused by a process that knew of a rotation before this one."""
+        with suppress(DatabaseUnavailable, SeedMismatch):
+            await self._keyring.refresh()
+
+    async def _knowing(self, ask: Callable[[bytes, R], Awaitable[bytes]], body: bytes, request: R) -> bytes:
+        """The answer of `ask`; asked again when the request names a keyset that another process has just made."""
+        try:
+            return await ask(body, request)
+        except KeysetUnknown:
+            if not await self._keyring.refresh():
+                raise
+            return await ask(body, request)
 
     async def request_quote(self, body: bytes) -> bytes:
         """POST /v1/mint/quote/bolt11 (NUT-04, NUT-23)."""
         request = nuts.parse_quote(body)
+        if self._keyring.sunset is not None:
+            raise MintingDisabled
         await self._invoices.take()
         quote = await minting.request_quote(
             self._counter,
@@ -139,7 +177,10 @@ class Mint:
 
     async def mint(self, body: bytes) -> bytes:
         """POST /v1/mint/bolt11 (NUT-04, NUT-20)."""
-        request, claim = nuts.parse_mint(body), request_hash("POST", MINT_PATH, body)
+        return await self._knowing(self._mint, body, nuts.parse_mint(body))
+
+    async def _mint(self, body: bytes, request: nuts.MintRequest) -> bytes:
+        claim = request_hash("POST", MINT_PATH, body)
         signed, fresh = await minting.mint(
             self._counter, self._keyring, self._workers, self.till, request, claim, _now()
         )
@@ -147,7 +188,10 @@ class Mint:
 
     async def mint_batch(self, body: bytes) -> bytes:
         """POST /v1/mint/bolt11/batch (NUT-29)."""
-        request, claim = nuts.parse_batch_mint(body), request_hash("POST", BATCH_PATH, body)
+        return await self._knowing(self._mint_batch, body, nuts.parse_batch_mint(body))
+
+    async def _mint_batch(self, body: bytes, request: nuts.BatchMintRequest) -> bytes:
+        claim = request_hash("POST", BATCH_PATH, body)
         signed, fresh = await batch.mint_batch(
             self._counter, self._keyring, self._workers, self.till, request, claim, _now()
         )
@@ -158,14 +202,19 @@ class Mint:
         if quotes:
             self.metrics.mint_issued_sat.inc(sum(amount for _, amount, _ in signed))
             self.watch.changed(quotes)
+            self._used()
         return self._signatures(signed)
 
     async def swap(self, body: bytes) -> bytes:
         """POST /v1/swap (NUT-03)."""
-        request = nuts.parse_swap(body)
+        return await self._knowing(self._swap, body, nuts.parse_swap(body))
+
+    async def _swap(self, body: bytes, request: nuts.SwapRequest) -> bytes:
         claim = request_hash("POST", SWAP_PATH, body)
         signed, spent = await swap(self._database, self._commits, self._keyring, self._workers, request, claim, _now())
-        self.watch.changed(spent)
+        if spent:
+            self._used()
+            self.watch.changed(spent)
         return self._signatures(signed)
 
     async def check_state(self, body: bytes) -> bytes:
@@ -174,7 +223,10 @@ class Mint:
 
     async def restore(self, body: bytes) -> bytes:
         """POST /v1/restore (NUT-09)."""
-        return nuts.encode(await state.restore(self._database, self._keyring, nuts.parse_restore(body)))
+        return await self._knowing(self._restore, body, nuts.parse_restore(body))
+
+    async def _restore(self, _body: bytes, request: nuts.RestoreRequest) -> bytes:
+        return nuts.encode(await state.restore(self._database, self._keyring, request))
 
     def _signatures(self, signed: list[SignedOutput]) -> bytes:
         return nuts.encode(nuts.SignaturesAnswer([state.signature(self._keyring, each) for each in signed]))

@@ -116,6 +116,18 @@ class Till:
         await self._credit(receipt)
         return await self._database.read(quote_on, quote.id) or quote
 
+    async def settle(self, quote: Quote) -> tuple[Receipt, int]:
+        """What the node says of a quote's invoice, and the sat credited now; what cannot be paid any more lapses.
+
+        Raises LightningUnavailable.
+        """
+        receipt = await self._lightning.look_up(quote.payment_hash)
+        if receipt.progress is Progress.SETTLED:
+            return receipt, await self._credit(receipt)
+        if receipt.progress is Progress.LOST and quote.state == State.UNPAID and time.time() > quote.expiry:
+            await self._database.write(lapse_on, quote.id, int(time.time()))
+        return receipt, 0
+
     async def reconcile(self) -> int:
         """One round over open quotes; returns how many were credited.
 
@@ -138,7 +150,7 @@ class Till:
         credited = answered = failed = 0
         for quote in quotes:
             try:
-                receipt = await self._lightning.look_up(quote.payment_hash)
+                _, sat = await self.settle(quote)
             except LightningUnavailable:
                 # One invoice that the node cannot tell of must not keep the others from being asked about.
                 failed += 1
@@ -146,10 +158,7 @@ class Till:
                     break
                 continue
             answered, failed = answered + 1, 0
-            if receipt.progress is Progress.SETTLED:
-                credited += bool(await self._credit(receipt))
-            elif receipt.progress is Progress.LOST and time.time() > quote.expiry:
-                await self._database.write(lapse_on, quote.id, int(time.time()))
+            credited += bool(sat)
         return credited, answered
 
     async def _rounds(self) -> None:

@@ -58,12 +58,19 @@ class _Call:
     deaths: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """In place of a batch: what jobs are given from now on."""
+
+    value: Any
+
+
 class Workers:
     """A pool of processes that run named jobs over lists of items.
 
     `jobs` maps a name to a module-level function `job(state, items) -> results`, one result per item; `state`
-    is any picklable value, sent to each process once. With `processes=0` jobs run in the caller's thread: for
-    tests and for the sandbox, where a second process costs more than it gains.
+    is any picklable value, sent to each process once, and again by `update`. With `processes=0` jobs run in the
+    caller's thread: for tests and for the sandbox, where a second process costs more than it gains.
     """
 
     def __init__(
@@ -118,6 +125,12 @@ class Workers:
         self._waiting_items += len(items)
         self._feed_soon()
         return await call.answer
+
+    def update(self, state: Any) -> None:
+        """Another state for every process: calls made from now on are calculated with it."""
+        self._state = state
+        for worker in self._workers:
+            worker.update(state)
 
     @property
     def waiting(self) -> int:
@@ -235,6 +248,11 @@ class _Worker(asyncio.Protocol):
         if len(self.batches) == 1:
             self._watch()
 
+    def update(self, state: Any) -> None:
+        # What is read from a socket has its order: batches behind it meet the new state.
+        if self._transport is not None:
+            _write(self._transport, _State(state))
+
     def close(self) -> None:
         self.ready = False
         if self._transport is not None:
@@ -320,6 +338,9 @@ def serve(fd: int) -> None:
         gc.set_threshold(50_000)
         _send(connection, None)
         while (batch := _receive(incoming)) is not None:
+            if isinstance(batch, _State):
+                state = batch.value
+                continue
             _send(connection, [_work(jobs[number], state, items) for number, items in batch])
 
 

@@ -153,6 +153,7 @@ async def desk_on(
     """A mint on an open database with these keysets."""
     workers = Workers(MINT_JOBS, keyring.secrets(), processes=processes)
     await workers.start()
+    keyring.before_change.append(workers.update)
     mint = await Mint.open(database, settings, keyring, workers, Metrics(), lightning)
     if listening:
         await mint.start()

@@ -11,9 +11,9 @@ import pytest
 
 from pennypost.protocol import bdhke
 from pennypost_migrations import upgrade
-from pennypost_mint import keyring as keyrings
+from pennypost_mint import keysets
 from pennypost_mint.api import Keyring, Keyset
-from pennypost_mint.keyring import derive_keyset
+from pennypost_mint.keyring import derive_keyset, row_of
 from pennypost_mint.runtime.database import database_url, open_database
 from tests.mint.desk import MINT, SWAP, Body, Desk, desk_on, settings_for
 from tests.support.stamps import output
@@ -35,7 +35,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     database = open_database("", tmp_path)
     made = [ACTIVE, RETIRED, EXPIRED, OTHER, DEAR]
     for keyset in made:
-        await database.write(keyrings._add, keyset, NOW)
+        await database.write(keysets.add_on, row_of(keyset, NOW))
     async with desk_on(database, settings, Keyring(made, ACTIVE.keys[1])) as opened:
         yield opened
     await database.close()

@@ -177,3 +177,26 @@ async def test_without_processes_the_caller_works() -> None:
     assert await pool.run("who", [None]) == [os.getpid()]
     assert await pool.run("double", [1, 2]) == [3, 6]
     await pool.stop()
+
+
+async def test_another_state_holds_for_every_later_call_and_for_processes_started_again() -> None:
+    pool = Workers(JOBS, 2, processes=2)
+    await pool.start()
+    try:
+        before = asyncio.ensure_future(pool.run("double", [10]))
+        await asyncio.sleep(0)
+        pool.update(3)
+        results = await asyncio.gather(*(pool.run("double", [10]) for _ in range(40)))
+        assert set(map(tuple, results)) == {(30,)}
+        assert await before in ([20], [30])
+        for pid in pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        assert await pool.run("double", [10]) == [30]
+    finally:
+        await pool.stop()
+
+
+async def test_another_state_without_processes() -> None:
+    pool = Workers(JOBS, 2, processes=0)
+    pool.update(5)
+    assert await pool.run("double", [2]) == [10]

@@ -62,10 +62,19 @@ def command(entry: EntryPoint) -> Any:
         # As a group also when it has but one command, whose name is part of the line.
         made = typer.main.get_group(found)
         made.name = entry.name
-        for each in (made, *made.commands.values()):
-            each.rich_markup_mode = None  # pyright: ignore[reportAttributeAccessIssue]
+        _plain(made)
         return made
     return _single(entry.name, found)
+
+
+def _plain(found: Any) -> None:
+    """Help as ours is: no markup, and examples one a line."""
+    found.rich_markup_mode = None
+    if isinstance(found, TyperGroup):
+        for each in found.commands.values():
+            _plain(each)
+    elif isinstance(found, TyperCommand):
+        found.__class__ = Command
 
 
 def _single(name: str, function: Callable[..., Any], **settings: Any) -> Any:

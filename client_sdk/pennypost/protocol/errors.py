@@ -347,6 +347,13 @@ class Newer(PolicyError):
     remedy = "Fetch the stored one; the stamp is still good."
 
 
+class Banned(PolicyError):
+    """The operator does not take this event, or anything of its author."""
+
+    code, prefix = "banned", "blocked"
+    remedy = "Use another office; your stamp is untouched and still good."
+
+
 class NotAllowed(PolicyError):
     """You may not do this."""
 
@@ -683,6 +690,13 @@ class Overloaded(ServerError):
     remedy = "Retry with the same stamp in a few seconds; repeating is safe."
 
 
+class ShuttingDown(ServerError):
+    """This process is about to stop."""
+
+    code, status = "stopping", 503
+    remedy = "Ask another process of this office, or this one in a minute."
+
+
 class TooManyInvoices(ServerError):
     """Too many invoices are waiting to be paid."""
 
@@ -723,6 +737,13 @@ class BooksOff(ServerError):
 
     code = "books"
     remedy = "Stop selling (`pennypost mint sunset`) and find out why: docs/how-to/operate-a-mint.md."
+
+
+class TooManyBans(ServerError):
+    """There are as many bans as this office keeps."""
+
+    code = "bans"
+    remedy = "Take some away (pennypost office unban), or ask a stamp of these kinds instead."
 
 
 class ConfigurationError(ServerError):

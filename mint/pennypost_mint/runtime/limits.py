@@ -133,6 +133,12 @@ COUNT_STEP = 1_000
 HELD_LIVE = 1_000
 """New events kept for a subscription whose stored ones are still being sent."""
 
+PRICE_GRACE = 48 * 3_600
+"""Seconds that a lower price of before is honoured: clients read prices once a day."""
+
+MAX_BANS = 100_000
+"""Bans of one office; each process keeps all of them, some 200 bytes each."""
+
 BUS_BYTES = 16 * 1024 * KIB
 """Ephemeral events waiting for the bus; past it they reach the subscribers of their own process alone."""
 

@@ -10,18 +10,31 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pennypost.protocol.errors import ConfigurationError
+from pennypost.protocol.errors import ConfigurationError, InvalidKey, StampMalformed
+from pennypost.protocol.nip19 import parse_public_key
+from pennypost.protocol.relay_info import MAX_MINTS
+from pennypost.protocol.token import normal_mint
 
 PREFIX = "PENNYPOST_"
-CLIENT_NAMES = frozenset({"HOME", "MINT", "OFFICE", "SETTINGS"})
+CLIENT_NAMES = frozenset({"HOME", "MINT", "OFFICE", "SETTINGS", "WALLET", "WALLET_FILE"})
 """Names with our prefix that are not server settings."""
+
+
+RELOADED = frozenset(
+    {
+        *("name", "description", "contact", "operators", "price_file", "private_wraps", "sweep_every"),
+        *("invoice_expiry", "max_mint", "max_open_invoices", "rate_limit", "rate_burst", "trusted_proxies"),
+    }
+)
+"""Settings that a running server takes on by `pennypost office reload` or SIGHUP; the others need a new start."""
 
 
 class Settings(BaseSettings):
@@ -43,8 +56,32 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="Processes that check signatures; 0: one for each core but one, at least one."
     )
     name: str = Field("pennypost", max_length=64, description="Name shown to wallets and clients.")
+    description: str = Field(
+        "A relay that takes a stamp with each letter: Cashu tokens of its mint, bought over Lightning.",
+        max_length=1024,
+        description="What the post office says of itself in its relay information.",
+    )
     contact: str = Field("", max_length=256, description="How to reach the operator, shown to everyone.")
     mint_seed_file: Path | None = Field(None, description="The mint's seed; empty: `mint.seed` in the data folder.")
+    mint_seed_passphrase: SecretStr = Field(
+        SecretStr(""), description="Opens an encrypted seed file (`pennypost mint seed encrypt`); a secret."
+    )
+    keyset_version: int = Field(
+        2,
+        ge=1,
+        le=2,
+        description="Version of the ids of keysets made from now on (NUT-02): 1 for CDK wallets before 0.15.",
+    )
+    mint_urls: str = Field(
+        "",
+        description="Mints elsewhere whose stamps are taken, `https://…`, separated by commas; no other is ever asked.",
+    )
+    office_seed_file: Path | None = Field(
+        None, description="Seed of what is earned at mints elsewhere; empty: `office.seed` in the data folder."
+    )
+    office_seed_passphrase: SecretStr = Field(
+        SecretStr(""), description="Passphrase of that seed's file, which is made encrypted with it; a secret."
+    )
     lightning: Literal["play", "lnd", "cln", "nwc", "lnbits", "blink", "strike", "lndrpc"] = Field(
         "play",
         description="Where stamps are paid: `play` money; an `lnd` or `cln` (Core Lightning) node; any wallet by `nwc` "
@@ -98,6 +135,10 @@ class Settings(BaseSettings):
         " nobody else's.",
     )
     price_file: Path | None = Field(None, description="Price rules (TOML); empty: 1 sat an event.")
+    operators: str = Field(
+        "",
+        description="Public keys (npub or hex), separated by commas, that manage the post office over HTTP (NIP-86).",
+    )
     private_wraps: bool = Field(
         False, description="Serve gift wraps without a view tag only to their authenticated receiver (NIP-42)."
     )
@@ -131,6 +172,16 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("an address beginning with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("mint_urls")
+    @classmethod
+    def _mints(cls, value: str) -> str:
+        return ",".join(mints_in(value))
+
+    @field_validator("operators")
+    @classmethod
+    def _keys(cls, value: str) -> str:
+        return ",".join(keys_in(value))
 
     @field_validator("bus_url")
     @classmethod
@@ -166,6 +217,16 @@ class Settings(BaseSettings):
         return self.mint_seed_file or self.data_dir / "mint.seed"
 
     @property
+    def office_seed(self) -> Path:
+        """Where the seed of the treasury is kept."""
+        return self.office_seed_file or self.data_dir / "office.seed"
+
+    @property
+    def mints(self) -> list[str]:
+        """Addresses of mints elsewhere, in the order given."""
+        return mints_in(self.mint_urls)
+
+    @property
     def url(self) -> str:
         """The public address, without a trailing slash."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -182,9 +243,49 @@ class Settings(BaseSettings):
         return None if self.play_settle_after == "never" else float(self.play_settle_after)
 
 
+def keys_in(text: str) -> list[str]:
+    """Public keys separated by commas, npub or hex, as hex. Raises ValueError."""
+    try:
+        return [parse_public_key(part.strip()).hex() for part in text.split(",") if part.strip()]
+    except InvalidKey:
+        raise ValueError("public keys, npub1… or 64 hex digits, separated by commas") from None
+
+
 def networks_in(text: str) -> list[IPv4Network | IPv6Network]:
     """Networks separated by commas; an address alone is a network of one. Raises ValueError."""
     return [ip_network(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def mints_in(text: str) -> list[str]:
+    """Addresses of mints separated by commas, in the form in which two can be compared.
+
+    Stamps are money in a request: plain http is for this machine and for names that only a private network knows.
+    Raises ValueError with the reason.
+    """
+    found: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            url = normal_mint(part)
+        except StampMalformed:
+            raise ValueError("addresses of mints, https://…, separated by commas") from None
+        host = urlsplit(url).hostname or ""
+        if host.endswith(".onion"):
+            raise ValueError("an onion address cannot be reached without a proxy of its own; name the mint by https")
+        if url.startswith("http://") and not _is_private(host):
+            raise ValueError("a mint elsewhere is reached by https")
+        if url.partition("://")[2] in {each.partition("://")[2] for each in found}:
+            raise ValueError("a mint is named twice")
+        found.append(url)
+    if len(found) > MAX_MINTS:
+        raise ValueError(f"at most {MAX_MINTS} mints")
+    return found
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".internal", ".local"))
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -37,6 +37,10 @@ class Sources:
         self._trusted = tuple(trusted)
         self._key = secrets.token_bytes(32)
 
+    def trust(self, networks: Sequence[Network]) -> None:
+        """From now on the X-Forwarded-For of these is believed, and nobody else's."""
+        self._trusted = tuple(networks)
+
     def of(self, scope: Mapping[str, Any]) -> Source:
         """The source of a request; all that have no address of their own share one."""
         client: tuple[str, int] | None = scope.get("client")
@@ -71,8 +75,12 @@ class RateLimit:
     """Units that a source may spend on each kind of request: `rate` a second, `burst` at once; rate 0: no limit."""
 
     def __init__(self, rate: float, burst: float, sources: Sources) -> None:
-        self.limited = rate > 0
         self._sources = sources
+        self.change(rate, burst)
+
+    def change(self, rate: float, burst: float) -> None:
+        """Another rate from now on; what sources have saved up begins anew."""
+        self.limited = rate > 0
         self._burst = max(1.0, burst)
         self._bucket = TokenBucket(rate, self._burst, monotonic, MAX_SOURCES)
 

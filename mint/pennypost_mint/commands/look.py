@@ -1,0 +1,139 @@
+"""Commands that look: what the mint is, its keysets, its books."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from pennypost_mint.commands.talk import Json, run, show, when
+from pennypost_mint.runtime.settings import load_settings
+
+
+def info(as_json: Json = False) -> None:
+    """What this mint is: address, Lightning backend, keysets, whether it sells, whether its seed is encrypted.
+
+    Examples:
+
+      pennypost mint info
+      pennypost mint info --json
+    """
+    from pennypost_mint.keysets import standing_on
+    from pennypost_mint.last_use import last_use
+    from pennypost_mint.operate.opening import opened
+    from pennypost_mint.seed import is_sealed, read_text
+
+    settings = load_settings()
+
+    async def work() -> dict[str, Any]:
+        async with opened(settings) as database:
+            standing = await database.read(standing_on)
+            text = read_text(settings.seed_file)
+            used = last_use(settings.data_dir, standing.keysets[0].id) if standing.keysets else None
+            return {
+                "url": settings.url,
+                "name": settings.name,
+                "database": database.dialect,
+                "lightning": settings.lightning,
+                "selling": standing.sunset is None,
+                "sunset": standing.sunset,
+                "keysets": len(standing.keysets),
+                "active_keyset": next((row.id for row in reversed(standing.keysets) if row.active), None),
+                "keyset_version": settings.keyset_version,
+                "seed": "missing" if text is None else "encrypted" if is_sealed(text) else "in clear",
+                "last_use": used,
+            }
+
+    found = run(work())
+    lines = [
+        f"{found['name']} at {found['url']}, {found['database']}, Lightning by {found['lightning']}",
+        "sells stamps" if found["selling"] else f"sells no more since {when(found['sunset'])}",
+        f"{found['keysets']} keysets; {found['active_keyset']} signs",
+        f"seed: {found['seed']}",
+    ]
+    if found["last_use"]:
+        lines.append(f"last stamp taken or made by this data folder's server: {when(found['last_use'])}")
+    show(found, "\n".join(lines), as_json)
+
+
+def keysets(as_json: Json = False) -> None:
+    """The keysets, in the order they were made.
+
+    Examples:
+
+      pennypost mint keysets
+      pennypost mint keysets --json
+    """
+    from pennypost_mint.keysets import standing_on
+    from pennypost_mint.operate.opening import opened
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened(load_settings()) as database:
+            return [row._asdict() for row in (await database.read(standing_on)).keysets]
+
+    found = run(work())
+    lines = [
+        f"{row['id']}  {row['unit']}  {'signs' if row['active'] else 'accepted'}  made {when(row['created_at'])}"
+        + (f"  worthless after {when(row['final_expiry'])}" if row["final_expiry"] else "")
+        for row in found
+    ]
+    show({"keysets": found}, "\n".join(lines), as_json)
+
+
+def report(
+    days: Annotated[int, typer.Option(min=0, help="How many of the last days to list; 0: all.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """The books: received, sold, given away, spent, outstanding, by keyset and by day; exit code 13 when they are off.
+
+    Received - sold - unclaimed must be 0, where unclaimed is what was paid and waits for its buyer: that is no error.
+    Outstanding is what was signed less what was spent. Used is what post offices took: sold + given away - outstanding.
+
+    Examples:
+
+      pennypost mint report
+      pennypost mint report --days 0 --json
+    """
+    from pennypost.protocol.errors import BooksOff
+    from pennypost_mint.operate.books import books_on
+    from pennypost_mint.operate.opening import opened, snapshot
+
+    async def work() -> Any:
+        async with opened(load_settings()) as database:
+            return await snapshot(database, books_on)
+
+    found = run(work())
+    listed = found.days[-days:] if days else found.days
+    names = ("settled", "sold", "unclaimed", "difference", "promotional", "signed", "spent", "outstanding", "used")
+    totals = {name: getattr(found, name) for name in names}
+    by_keyset = [
+        {
+            "id": book.keyset.id,
+            "active": book.keyset.active,
+            "final_expiry": book.keyset.final_expiry,
+            "promotional": book.promotional,
+            "signed": book.signed,
+            "spent": book.spent,
+            "outstanding": book.outstanding,
+        }
+        for book in found.keysets
+    ]
+    by_day = [each._asdict() | {"day": _day(each.day)} for each in listed]
+    result = totals | {"unit": "sat", "balanced": not found.faults, "faults": found.faults}
+    lines = [f"{name:12}{amount:>14} sat" for name, amount in totals.items()]
+    lines += ["", f"{'keyset':18}{'signed':>14}{'spent':>14}{'outstanding':>14}"]
+    lines += [f"{row['id'][:16]:18}{row['signed']:>14}{row['spent']:>14}{row['outstanding']:>14}" for row in by_keyset]
+    lines += ["", f"{'day':12}{'received':>10}{'sold':>10}{'given':>10}{'signed':>12}{'spent':>12}{'outstanding':>14}"]
+    lines += [
+        f"{row['day']:12}{row['settled']:>10}{row['sold']:>10}{row['promotional']:>10}{row['signed']:>12}"
+        f"{row['spent']:>12}{row['outstanding']:>14}"
+        for row in by_day
+    ]
+    show(result | {"keysets": by_keyset, "days": by_day}, "\n".join(lines), as_json)
+    if found.faults:
+        raise BooksOff("; ".join(found.faults))
+
+
+def _day(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d")

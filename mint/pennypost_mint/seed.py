@@ -1,0 +1,155 @@
+"""The seed in its file: 64 hex digits, or the same sealed with a passphrase.
+
+    passphrase ── scrypt ──▶ key ── ChaCha20-Poly1305 ──▶ one line of JSON
+
+A file is replaced whole or not at all, is on disk before anything is signed with it, and only its owner reads it.
+Nothing here says, logs or raises what is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from pennypost.protocol.errors import ConfigurationError, SeedLocked
+
+SEED_BYTES = 32
+MOST_BYTES = 4_096
+"""Of a seed file: a sealed one has some 300."""
+
+LOG_N, R, P = 17, 8, 1
+"""Cost of one guess at the passphrase: 128 MiB and about half a second (RFC 7914)."""
+
+MOST_LOG_N = 20
+"""A file that asks for more is refused: it would take the machine's memory."""
+
+
+def read_seed(path: Path, passphrase: str) -> bytes | None:
+    """The 32 bytes in the file, None where there is no file.
+
+    A sealed file needs its passphrase, and a passphrase a sealed file: whoever sets one believes that it protects.
+    Raises SeedLocked, and ConfigurationError for a file that cannot be read or understood.
+    """
+    text = read_text(path)
+    if text is None:
+        return None
+    if is_sealed(text):
+        if not passphrase:
+            raise SeedLocked("no passphrase is set")
+        return unseal(text, passphrase)
+    if passphrase:
+        raise SeedLocked("a passphrase is set, but the file is not encrypted: `pennypost mint seed encrypt`")
+    return _hex_seed(text)
+
+
+def make_seed(path: Path, passphrase: str) -> bytes:
+    """A new seed in a new file, sealed where a passphrase is given; the one that is there when another was faster.
+
+    Raises SeedLocked, ConfigurationError.
+    """
+    seed = secrets.token_bytes(SEED_BYTES)
+    text = seal(seed, passphrase) if passphrase else seed.hex()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            _place(path, text, os.link)
+    except OSError:
+        raise ConfigurationError("the seed file cannot be written") from None
+    found = read_seed(path, passphrase)
+    if found is None:
+        raise ConfigurationError("the seed file cannot be read")
+    return found
+
+
+def write_seed(path: Path, text: str) -> None:
+    """Replaces the file by this text, sealed or not. Raises ConfigurationError; then it is as it was."""
+    try:
+        _place(path, text, os.replace)
+    except OSError:
+        raise ConfigurationError("the seed file cannot be written") from None
+
+
+def read_text(path: Path) -> str | None:
+    """What the seed file holds, None where there is none. Raises ConfigurationError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES).decode("ascii").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError("the seed file cannot be read") from None
+
+
+def is_sealed(text: str) -> bool:
+    """Whether this text of a seed file needs a passphrase."""
+    return text.startswith("{")
+
+
+def seal(seed: bytes, passphrase: str) -> str:
+    """The text of a seed file that opens with the passphrase alone."""
+    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
+    head = {"pennypost_seed": 1, "kdf": "scrypt", "log_n": LOG_N, "r": R, "p": P, "salt": salt.hex()}
+    sealed = ChaCha20Poly1305(_key(passphrase, salt, LOG_N)).encrypt(nonce, seed, _bound(head))
+    return json.dumps(head | {"cipher": "chacha20-poly1305", "nonce": nonce.hex(), "sealed": sealed.hex()})
+
+
+def unseal(text: str, passphrase: str) -> bytes:
+    """The seed in the text of a sealed file. Raises SeedLocked for a wrong passphrase, ConfigurationError."""
+    try:
+        given: dict[str, Any] = json.loads(text)
+        head = {name: given[name] for name in ("pennypost_seed", "kdf", "log_n", "r", "p", "salt")}
+        salt, nonce, sealed = (bytes.fromhex(given[name]) for name in ("salt", "nonce", "sealed"))
+        log_n = head["log_n"]
+        known = (head["pennypost_seed"], head["kdf"], head["r"], head["p"], given["cipher"])
+        if known != (1, "scrypt", R, P, "chacha20-poly1305") or type(log_n) is not int:
+            raise ValueError
+        if not 10 <= log_n <= MOST_LOG_N or len(nonce) != 12 or len(salt) < 16 or len(sealed) != SEED_BYTES + 16:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ConfigurationError("the seed file is no sealed seed of this program") from None
+    try:
+        return ChaCha20Poly1305(_key(passphrase, salt, log_n)).decrypt(nonce, sealed, _bound(head))
+    except InvalidTag:
+        raise SeedLocked("wrong passphrase, or the file is damaged") from None
+
+
+def _key(passphrase: str, salt: bytes, log_n: int) -> bytes:
+    return Scrypt(salt=salt, length=32, n=1 << log_n, r=R, p=P).derive(passphrase.encode())
+
+
+def _bound(head: dict[str, Any]) -> bytes:
+    return json.dumps(head, sort_keys=True).encode()
+
+
+def _hex_seed(text: str) -> bytes:
+    if len(text) != 2 * SEED_BYTES or not set(text) <= set("0123456789abcdef"):
+        raise ConfigurationError(f"the seed file does not hold {2 * SEED_BYTES} lower-case hex digits")
+    return bytes.fromhex(text)
+
+
+def _place(path: Path, text: str, move: Any) -> None:
+    """Writes a file beside `path` and moves it there: a crash leaves the old one or the new one."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".seed-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
