@@ -49,10 +49,15 @@ def settings() -> str:
     from pennypost_postoffice.commands import settings_table
 
     rows = [
-        (f"`{row['name']}`", f"`{row['default']}`" if row["default"] else "", row["description"])
+        (
+            f"`{row['name']}`",
+            f"`{row['default']}`" if row["default"] else "",
+            "yes" if row["reloaded"] else "",
+            row["description"],
+        )
         for row in settings_table()
     ]
-    return table(("name", "default", "meaning"), rows)
+    return table(("name", "default", "reload", "meaning"), rows)
 
 
 def command_tree() -> dict[str, Any]:

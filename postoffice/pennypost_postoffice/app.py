@@ -17,14 +17,21 @@ from sqlalchemy import Connection, text
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from pennypost.protocol.errors import InvalidInput, NotFound, PennypostError, ServerError
+from pennypost.protocol.errors import (
+    ConfigurationError,
+    InvalidInput,
+    NotFound,
+    PennypostError,
+    ServerError,
+    ShuttingDown,
+)
 from pennypost_migrations import upgrade
 from pennypost_mint.api import MINT_JOBS, Keyring, Mint, Workers, mint_router
 from pennypost_mint.runtime.database import Database, database_url, open_database
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
-from pennypost_mint.runtime.settings import Settings
-from pennypost_postoffice.office import Office
+from pennypost_mint.runtime.settings import RELOADED, Settings
+from pennypost_postoffice.office import Office, load_prices
 from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.verify import OFFICE_JOBS
 
@@ -49,6 +56,10 @@ class Service:
         self._http: FastAPI | None = None
         self._websockets: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         self._drain: Callable[[], Awaitable[None]] | None = None
+        self._mint: Mint | None = None
+        self._draining = False
+        self.load: Callable[[], Settings] = lambda: self.settings
+        """Reads the settings again; raises ConfigurationError."""
 
     @classmethod
     async def open(cls, settings: Settings, *, in_process: bool = False) -> Service:
@@ -75,26 +86,55 @@ class Service:
         )
         stack.push_async_callback(workers.stop)
         await workers.start()
-        self._http = _application(settings, metrics, database)
+        self._http = _application(self, database)
         mint: Mint | None = None
         if settings.role != "postoffice":
             mint = await Mint.open(database, settings, keyring, workers, metrics)
             stack.push_async_callback(mint.close)
             await mint.start()
+            self._mint = mint
             self._http.include_router(mint_router(mint))
             self._websockets["/v1/ws"] = mint.websocket
         if settings.role != "mint":
             office = self.office = await Office.open(database, settings, keyring, workers, metrics)
             stack.push_async_callback(office.close)
             await office.start()
+            office.on_reload = self.reload
             if mint is not None:
                 office.on_spent = mint.watch.changed
             self._http.include_router(office_router(office))
             self._websockets["/"] = office.websocket
             self._drain = office.drain
 
+    def reload(self) -> None:
+        """Reads settings and prices again and takes on those of RELOADED. What cannot be read changes nothing."""
+        before = self.settings
+        try:
+            given = self.load()
+            prices = load_prices(given.price_file)
+        except ConfigurationError as error:
+            log.error("the settings stay as they are", reason=str(error))
+            return
+        changed = [name for name in Settings.model_fields if getattr(given, name) != getattr(before, name)]
+        self.settings = before.model_copy(update={name: getattr(given, name) for name in RELOADED})
+        if self._mint is not None:
+            self._mint.reload(self.settings)
+        if self.office is not None:
+            self.office.reload(self.settings, prices)
+        log.info("settings are read again", changed=[name for name in changed if name in RELOADED])
+        # the port of a start with port 0 is the one that was free
+        later = [name for name in changed if name not in RELOADED and not (name == "port" and given.port == 0)]
+        if later:
+            log.warning("these settings need a new start", settings=later)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is about to stop."""
+        return self._draining
+
     async def drain(self) -> None:
         """Takes no more events and waits, for a bounded time, until those in flight are answered."""
+        self._draining = True
         if self._drain is not None:
             await self._drain()
 
@@ -120,7 +160,8 @@ def crypto_processes(settings: Settings) -> int:
     return settings.workers or max(1, (os.cpu_count() or 2) - 1)
 
 
-def _application(settings: Settings, metrics: Metrics, database: Database) -> FastAPI:
+def _application(service: Service, database: Database) -> FastAPI:
+    settings, metrics = service.settings, service.metrics
     app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.add_middleware(
         CORSMiddleware,
@@ -152,8 +193,10 @@ def _application(settings: Settings, metrics: Metrics, database: Database) -> Fa
     async def healthz() -> dict[str, bool]:  # pyright: ignore[reportUnusedFunction]
         return {"ok": True}
 
-    @app.get("/readyz", summary="The database answers")
+    @app.get("/readyz", summary="The database answers, and the process is not about to stop")
     async def readyz() -> dict[str, bool]:  # pyright: ignore[reportUnusedFunction]
+        if service.is_draining:
+            raise ShuttingDown
         await database.read(_alive)
         return {"ok": True}
 

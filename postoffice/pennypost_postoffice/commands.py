@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pennypost.protocol.errors import PennypostError
-from pennypost_mint.runtime.settings import PREFIX, Settings, load_settings
+from pennypost_mint.runtime.settings import PREFIX, RELOADED, Settings, load_settings
 
 Role = Literal["all", "mint", "postoffice"]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
@@ -36,8 +36,7 @@ def up(
     """
     from pennypost_postoffice.serve import serve
 
-    settings = load_settings(role=role, host=host, port=port, workers=workers)
-    serve(settings, as_json=as_json)
+    serve(lambda: load_settings(role=role, host=host, port=port, workers=workers), as_json=as_json)
 
 
 def settings(as_json: Json = False) -> None:
@@ -56,12 +55,14 @@ def settings(as_json: Json = False) -> None:
         print(f"{row['name']}={row['default']}\n    {row['description']}")
 
 
-def settings_table() -> list[dict[str, str]]:
-    """One row for each setting: name, default, description (the reference page is made from it)."""
-    rows: list[dict[str, str]] = []
+def settings_table() -> list[dict[str, Any]]:
+    """One row for each setting: name, default, description, whether a running server reloads it (the reference page is
+    made from it)."""
+    rows: list[dict[str, Any]] = []
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else str(field.default)
-        rows.append({"name": PREFIX + name.upper(), "default": default, "description": field.description or ""})
+        row = {"name": PREFIX + name.upper(), "default": default, "description": field.description or ""}
+        rows.append(row | {"reloaded": name in RELOADED})
     return rows
 
 

@@ -12,7 +12,7 @@ misses nothing. A version that is replaced or deleted before another process has
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,8 @@ from pennypost.protocol.event import Event, parse_event
 from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice.feed import head_on
 from pennypost_postoffice.live import Subscription
-from pennypost_postoffice.tables import events, feed, office_state
+from pennypost_postoffice.marks import marks_on
+from pennypost_postoffice.tables import events, feed
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -73,15 +74,10 @@ def behind_on(connection: Connection, after: int, below: int, now: int, bodies: 
     return Behind(head, [(row[0], row[1]) for row in found])
 
 
-def marks_on(connection: Connection) -> dict[str, str]:
-    """Everything that the processes of an office share beside mail."""
-    return {row[0]: row[1] for row in connection.execute(select(office_state.c.name, office_state.c.value))}
-
-
 class Follower:
     """Knows the last number that was published to the subscribers of this process."""
 
-    def __init__(self, office: Office, marks: Callable[[dict[str, str]], None]) -> None:
+    def __init__(self, office: Office, marks: Callable[[dict[str, str]], Awaitable[None]]) -> None:
         self._office = office
         self._on_marks = marks
         self._cursor = 0
@@ -99,7 +95,7 @@ class Follower:
     async def start(self) -> None:
         """Begins behind what is there now. Raises DatabaseUnavailable."""
         self._cursor = await self._office.database.read(head_on)
-        self._on_marks(await self._office.database.read(marks_on))
+        await self._on_marks(await self._office.database.read(marks_on))
 
     def committed(self, first: int, published: Sequence[Published]) -> None:
         """Own events with the numbers from `first` on, after their commit."""
@@ -135,7 +131,7 @@ class Follower:
                 if self._marks or monotonic() >= last + self._every:
                     last = monotonic()
                     self._look, self._marks = True, False
-                    self._on_marks(await self._office.database.read(marks_on))
+                    await self._on_marks(await self._office.database.read(marks_on))
                 while self._look:
                     self._look = False
                     await self._catch_up()

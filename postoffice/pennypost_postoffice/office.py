@@ -22,6 +22,7 @@ from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
 from pennypost_postoffice import accept as accepting
 from pennypost_postoffice.auth import relay_name
+from pennypost_postoffice.bans import Bans, bans_on
 from pennypost_postoffice.bus.choice import open_bus
 from pennypost_postoffice.commit import Planned
 from pennypost_postoffice.connection import Connection, Receive, Scope, Send
@@ -29,11 +30,13 @@ from pennypost_postoffice.feed import Feed
 from pennypost_postoffice.follow import Follower, Published
 from pennypost_postoffice.group import Committer
 from pennypost_postoffice.live import Live
+from pennypost_postoffice.marks import BANS, RELOAD
 from pennypost_postoffice.policy import Policy
 from pennypost_postoffice.post import Answer, Post, refusal
 from pennypost_postoffice.recent import Recent
 from pennypost_postoffice.retention import Retention
 from pennypost_postoffice.stamps import StampReader, mint_name
+from pennypost_postoffice.tallies import Tallies
 from pennypost_postoffice.verify import Verifier
 from pennypost_postoffice.wire import EXTENSION
 
@@ -41,6 +44,9 @@ OVERDUE_EVERY = 1.0
 """Seconds between two looks for events that have waited too long."""
 
 CLOSE_TRY_LATER = 1013
+
+ACCEPTED = frozenset({"accepted", "duplicate", "auth", "passed-on"})
+"""Codes of answers that are no refusals."""
 
 log = logger("office")
 
@@ -68,6 +74,13 @@ class Office:
         self.recent = Recent()
         self.live = Live(private=settings.private_wraps)
         self.feed = Feed(self)
+        self.revision = 0
+        """Rises whenever what the office says of itself changes."""
+        self.marks: dict[str, str] | None = None
+        """What all processes of this office share, as it was last read."""
+        self.on_reload: Callable[[], None] = lambda: None
+        """Called when an operator asks all processes to read their settings again."""
+        self.tallies = Tallies(self)
         self.follower = Follower(self, self._marks)
         self.bus = open_bus(self)
         self.verifier = Verifier(self, at_once=max(2, 2 * len(workers.pids)))
@@ -102,6 +115,7 @@ class Office:
         """Starts the stages; what has expired is deleted from now on. Raises DatabaseUnavailable."""
         await self.follower.start()
         stages = [self.verifier.run(), self.committer.run(), self.follower.run(), self.retention.run(), self._overdue()]
+        stages.append(self.tallies.run())
         if self.bus is not None:
             stages.append(self.bus.run())
         self._tasks = [asyncio.create_task(stage) for stage in stages]
@@ -123,6 +137,7 @@ class Office:
             task.remove_done_callback(_report)
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.tallies.write()
 
     @property
     def is_full(self) -> bool:
@@ -179,6 +194,8 @@ class Office:
         if counter is None:
             counter = self._counters[code] = self.metrics.office_events.labels(code)
         counter.inc()
+        if code not in ACCEPTED:
+            self.tallies.refused(code)
 
     def authenticated(self, post: Post) -> None:
         """A verified answer to the sender's challenge (NIP-42)."""
@@ -208,21 +225,48 @@ class Office:
         if is_ephemeral(event.kind):
             self.live.publish(event, body)
 
-    def _marks(self, marks: dict[str, str]) -> None:
-        """What the processes of this office share was read."""
+    async def _marks(self, marks: dict[str, str]) -> None:
+        """What the processes of this office share was read. Raises DatabaseUnavailable."""
+        before = self.marks
+        if marks == before:
+            return
+        if before is None or marks.get(BANS) != before.get(BANS):
+            self.policy.bans = Bans(await self.database.read(bans_on))
+        self.marks = marks
+        self.revision += 1
+        if before is not None and marks.get(RELOAD) != before.get(RELOAD):
+            self.on_reload()
+
+    def look_at_marks(self) -> None:
+        """Something that all processes share was changed here."""
+        self.follower.look_at_marks()
+        if self.bus is not None:
+            self.bus.marks_changed()
+
+    def reload(self, settings: Settings, prices: PriceList) -> None:
+        """Takes on what may change while it runs (settings.RELOADED)."""
+        self.settings = settings
+        self.policy.change_prices(prices, self.now())
+        self.live.private = settings.private_wraps
+        self.sources.trust(settings.proxies)
+        self.retention.every = settings.sweep_every
+        self.revision += 1
 
     def committed(self, first: int, stored: list[Planned]) -> None:
         """After a commit and its answers: subscribers and readers of the feed; its numbers begin with `first`."""
         if not stored:
             return
         self._added(first, [None if plan.held else (plan.post.event, plan.post.body) for plan in stored])
-        sat = 0
+        kinds: dict[int, tuple[int, int]] = {}
         news = False
         for plan in stored:
             news = news or plan.post.record is not None
-            if plan.spends and plan.post.stamp is not None:
-                sat += plan.post.stamp.sat
-        self.metrics.office_stamps_sat.inc(sat)
+            sat = plan.post.stamp.sat if plan.spends and plan.post.stamp is not None else 0
+            count, before = kinds.get(plan.post.event.kind, (0, 0))
+            kinds[plan.post.event.kind] = (count + 1, before + sat)
+        for kind, (count, sat) in kinds.items():
+            self.tallies.stored(kind, count, sat)
+            self.metrics.office_stamps_sat.inc(sat)
         if self.on_spent is not None:
             self.on_spent(y for plan in stored if plan.spends for y in plan.post.ys)
         if news:

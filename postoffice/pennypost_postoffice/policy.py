@@ -14,6 +14,7 @@ from pennypost.protocol.errors import (
     EventTooFarAhead,
     InvalidEvent,
     KindRefused,
+    PennypostError,
     TooMany,
 )
 from pennypost.protocol.event import KIND_AUTH, Event, expiration, is_ephemeral
@@ -25,11 +26,16 @@ from pennypost_mint.runtime.limits import (
     FREE_RATE,
     FUTURE,
     MAX_EVENT,
+    PRICE_GRACE,
     TokenBucket,
 )
+from pennypost_postoffice.bans import Bans
 from pennypost_postoffice.post import Sender
 
 KIND_VANISH = 62
+
+FORMER_PRICES = 8
+"""Price lists of before that are honoured at once at most."""
 
 
 class Policy:
@@ -37,14 +43,17 @@ class Policy:
 
     def __init__(self, prices: PriceList, clock: Callable[[], float]) -> None:
         self.prices = prices
+        self._former: list[tuple[PriceList, int]] = []
+        self.bans = Bans()
         self._ephemeral = TokenBucket(EPHEMERAL_RATE, EPHEMERAL_BURST, clock)
         self._free = TokenBucket(FREE_RATE, FREE_BURST, clock)
 
     def check(self, event: Event, size: int, now: int, sender: Sender) -> Postage:
         """Runs every rule; returns the price. `size` is that of the canonical form in bytes, `now` in Unix seconds.
 
-        Raises InvalidEvent, KindRefused, EventTooFarAhead, AuthRequired, EventExpired, TooLong or TooMany.
+        Raises Banned, InvalidEvent, KindRefused, EventTooFarAhead, AuthRequired, EventExpired, TooLong or TooMany.
         """
+        self.bans.check(event)
         for rule in RULES:
             rule(event, size, now, sender)
         if is_ephemeral(event.kind):
@@ -52,8 +61,31 @@ class Policy:
             self._take(self._ephemeral, sender)
             return Postage(0, now, free=True)
         found = postage(event, size, now, self.prices)
+        if self._former:
+            found = self._honoured(event, size, now, found)
         if found.free:
             self._take(self._free, sender)
+        return found
+
+    def change_prices(self, prices: PriceList, now: int) -> None:
+        """Asks other prices from `now` on (Unix seconds); a lower one of before is honoured for PRICE_GRACE seconds.
+
+        Clients read prices once a day. What is kept for how long, and which kinds are taken, changes at once.
+        """
+        if prices != self.prices:
+            self._former = [*self._former[1 - FORMER_PRICES :], (self.prices, now + PRICE_GRACE)]
+            self.prices = prices
+
+    def _honoured(self, event: Event, size: int, now: int, found: Postage) -> Postage:
+        """The lowest price that a client may still have read."""
+        self._former = [former for former in self._former if former[1] > now]
+        for prices, _ in self._former:
+            try:
+                before = postage(event, size, now, prices)
+            except PennypostError:
+                continue  # it was not taken at all then
+            if before.sat < found.sat:
+                found = Postage(before.sat, found.keep_until, before.free)
         return found
 
     def _take(self, bucket: TokenBucket, sender: Sender) -> None:

@@ -84,7 +84,7 @@ class Retention:
 
     def __init__(self, office: Office, every: float) -> None:
         self._office = office
-        self._every = every
+        self.every = every
 
     async def run(self) -> None:
         """Works until it is cancelled; a database that is away is left for the next sweep."""
@@ -93,7 +93,7 @@ class Retention:
                 await self.sweep()
             except DatabaseUnavailable:
                 log.warning("expired mail could not be deleted now")
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self.every)
 
     async def sweep(self) -> int:
         """Deletes everything that is over now; returns the number of events. Raises DatabaseUnavailable."""

@@ -38,6 +38,7 @@ from pennypost_mint.runtime.limits import (
     PAGE,
 )
 from pennypost_postoffice.feed import etag
+from pennypost_postoffice.marks import DESCRIPTION, ICON, NAME
 from pennypost_postoffice.office import origin_of
 from pennypost_postoffice.post import Answer, Post
 
@@ -53,13 +54,19 @@ ANYONE = {"access-control-allow-origin": "*"}
 def office_router(office: Office) -> APIRouter:
     """All routes of the post office."""
     router = APIRouter(tags=["post office"])
-    information = msgspec.json.encode(information_of(office))
+    made: dict[int, bytes] = {}
+
+    def information() -> bytes:
+        if office.revision not in made:
+            made.clear()
+            made[office.revision] = msgspec.json.encode(information_of(office))
+        return made[office.revision]
 
     @router.get("/", summary="Relay information (NIP-11), or a short page", response_class=Response)
     async def front(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         accepted = request.headers.get("accept", "")
         if INFORMATION_TYPE in accepted or "application/json" in accepted:
-            return Response(information, media_type=INFORMATION_TYPE, headers=ANYONE | {"vary": "accept"})
+            return Response(information(), media_type=INFORMATION_TYPE, headers=ANYONE | {"vary": "accept"})
         return Response(front_page(office), media_type="text/plain; charset=utf-8", headers={"vary": "accept"})
 
     @router.get("/v1/headers", summary="Headers of stealth wraps behind a number", response_class=Response)
@@ -106,10 +113,11 @@ def cacheable(request: Request, body: bytes, media_type: str) -> Response:
 
 def information_of(office: Office) -> dict[str, object]:
     """The relay information document (NIP-11), with both forms of the fee."""
-    settings = office.settings
+    settings, marks = office.settings, office.marks or {}
     return relay_information(
-        name=settings.name,
-        description="A relay that takes a stamp with each letter: Cashu tokens of its mint, bought over Lightning.",
+        name=marks.get(NAME, settings.name),
+        description=marks.get(DESCRIPTION, settings.description),
+        icon=marks.get(ICON),
         mints=office.mints,
         payments_url=office.mints[0],
         prices=office.policy.prices,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import ipaddress
 import json
+import signal
 import socket
 import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import uvicorn
@@ -31,13 +34,17 @@ COLLECT = (20_000, 20, 20)
 """When Python looks for reference cycles: new objects, and multiples for older ones."""
 
 
-def serve(settings: Settings, *, as_json: bool = False) -> None:
-    """Serves until SIGINT or SIGTERM; raises ConfigurationError where a start makes no sense."""
+def serve(load: Callable[[], Settings], *, as_json: bool = False) -> None:
+    """Serves until SIGINT or SIGTERM; SIGHUP makes it `load` its settings again.
+
+    Raises ConfigurationError where a start makes no sense.
+    """
+    settings = load()
     refuse_public_play_money(settings)
     configure_logs(settings.log)
     uvloop = _uvloop()
     with asyncio.Runner(loop_factory=uvloop) as runner:
-        runner.run(_serve(settings, as_json))
+        runner.run(_serve(settings, load, as_json))
 
 
 def refuse_public_play_money(settings: Settings) -> None:
@@ -67,10 +74,13 @@ def _uvloop():  # type: ignore[no-untyped-def]
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, as_json: bool) -> None:
+async def _serve(settings: Settings, load: Callable[[], Settings], as_json: bool) -> None:
     listener = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     service = await Service.open(settings)
+    service.load = load
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload)
     # what is loaded by now stays; looking through it again and again took 13 of the loop's 81 µs a letter
     gc.collect()
     gc.freeze()
@@ -122,6 +132,18 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service, settings: Settings, as_json: bool) -> None:
         super().__init__(uvicorn_config(service, settings))
         self._service, self._settings, self._as_json = service, settings, as_json
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """SIGINT and SIGTERM end the serving, and nothing more: uvicorn would raise them again before all is closed."""
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, self.handle_exit, sign, None)
+        try:
+            yield
+        finally:
+            for sign in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(sign)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

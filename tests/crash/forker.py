@@ -45,7 +45,7 @@ def _child(order: dict[str, Any]) -> None:
     try:
         if order["points"]:
             install(Path(order["points"]))
-        serve(load_settings())
+        serve(load_settings)
         code = 0
     finally:
         sys.stderr.flush()
