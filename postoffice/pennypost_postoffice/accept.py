@@ -18,6 +18,7 @@ from pennypost.protocol.errors import (
     InvalidInput,
     KeysetUnknown,
     MintError,
+    PennypostError,
     StampError,
     StampUnknownKeyset,
     StampWrongMint,
@@ -27,6 +28,7 @@ from pennypost.protocol.hold import hold_of
 from pennypost_postoffice.auth import check_auth
 from pennypost_postoffice.deletion import read_deletion
 from pennypost_postoffice.post import Post
+from pennypost_postoffice.postmark import wants_postmark
 from pennypost_postoffice.rows import address_of
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def accept(office: Office, post: Post, event: object, token: object, options: ob
         check_id(read)
     post.postage = office.policy.check(read, len(serialized), now, post.sender)
     describe(post)
+    post.postmark = wants_postmark(options)
     if post.hold is not None and read.kind in office.policy.prices.free_kinds:
         raise InvalidEvent("an event that needs no stamp cannot be held")
     if not post.postage.free and not is_ephemeral(read.kind):
@@ -64,11 +67,13 @@ def describe(post: Post) -> None:
 
 
 def _stamp(office: Office, post: Post, token: object, options: object, now: int) -> None:
+    wrong = _blanks(office, post, options) if options is not None else None
     try:
         stamp = post.stamp = office.stamps.read(token, post.postage.sat, now, post.sender.origin)
-        if options is not None:
-            post.blanks = office.stamps.blanks(options, now)
-            post.outputs = office.stamps.change(stamp.sat - post.postage.sat, post.blanks)
+        if wrong is not None:
+            raise wrong
+        if post.blanks:
+            post.outputs = office.stamps.change(stamp.sat - post.postage.sat, post.blanks, now)
     except StampWrongMint as error:
         _foreign_stamp(office, post, token, options, error)
     except (StampError, MintError, InvalidInput) as error:
@@ -76,6 +81,15 @@ def _stamp(office: Office, post: Post, token: object, options: object, now: int)
         post.refusal = error
         if isinstance(error, (StampUnknownKeyset, KeysetUnknown)):
             post.unread = (token, options)
+
+
+def _blanks(office: Office, post: Post, options: object) -> PennypostError | None:
+    """Reads the blank outputs whatever the stamp is: a repeat without one gets its change again."""
+    try:
+        post.blanks = office.stamps.blanks(options)
+    except (MintError, InvalidInput) as error:
+        return error
+    return None
 
 
 def _foreign_stamp(office: Office, post: Post, token: object, options: object, otherwise: StampError) -> None:

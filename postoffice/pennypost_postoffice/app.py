@@ -5,8 +5,9 @@ settings ▶ schema ▶ database ▶ keyring ▶ crypto workers ▶ mint ▶ pos
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,12 +27,14 @@ from pennypost.protocol.errors import (
     ShuttingDown,
 )
 from pennypost_migrations import upgrade
-from pennypost_mint.api import MINT_JOBS, Keyring, Mint, Workers, mint_router
+from pennypost_mint.api import MINT_JOBS, LastUse, Mint, Workers, mint_router
 from pennypost_mint.runtime.database import Database, database_url, open_database
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import RELOADED, Settings
+from pennypost_postoffice.foreign.outputs import FOREIGN_JOBS
 from pennypost_postoffice.office import Office, load_prices
+from pennypost_postoffice.roles import mint_page, open_keys
 from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.verify import OFFICE_JOBS
 
@@ -80,31 +83,43 @@ class Service:
         await upgrade(database_url(settings.database_url, settings.data_dir))
         database = open_database(settings.database_url, settings.data_dir)
         stack.push_async_callback(database.close)
-        keyring = await Keyring.open(database, settings)
-        workers = Workers(
-            MINT_JOBS | OFFICE_JOBS, keyring.secrets(), processes=0 if in_process else crypto_processes(settings)
-        )
+        keyring, seed = await open_keys(database, settings)
+        jobs = MINT_JOBS | OFFICE_JOBS | FOREIGN_JOBS
+        workers = Workers(jobs, keyring.secrets(), processes=0 if in_process else crypto_processes(settings))
         stack.push_async_callback(workers.stop)
         await workers.start()
+        keyring.before_change.append(workers.update)
         self._http = _application(self, database)
+        last_use: LastUse | None = None
+        if keyring.keysets:
+            self._beside(keyring.follow())
+            last_use = LastUse(settings.data_dir, keyring.keysets[0].id)
+            self._beside(last_use.run())
         mint: Mint | None = None
-        if settings.role != "postoffice":
-            mint = await Mint.open(database, settings, keyring, workers, metrics)
+        if last_use is not None and settings.role != "postoffice":
+            mint = await Mint.open(database, settings, keyring, workers, metrics, used=last_use.note)
             stack.push_async_callback(mint.close)
             await mint.start()
             self._mint = mint
             self._http.include_router(mint_router(mint))
             self._websockets["/v1/ws"] = mint.websocket
         if settings.role != "mint":
-            office = self.office = await Office.open(database, settings, keyring, workers, metrics)
+            office = self.office = await Office.open(database, settings, keyring, workers, metrics, seed)
             stack.push_async_callback(office.close)
             await office.start()
             office.on_reload = self.reload
-            if mint is not None:
-                office.on_spent = mint.watch.changed
+            if last_use is not None:
+                office.on_spent = _spent(last_use, mint)
             self._http.include_router(office_router(office))
             self._websockets["/"] = office.websocket
             self._drain = office.drain
+        else:
+            self._http.include_router(mint_page(settings))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work` until the service is closed."""
+        task = asyncio.create_task(work)
+        self._stack.push_async_callback(_ended, task)
 
     def reload(self) -> None:
         """Reads settings and prices again and takes on those of RELOADED. What cannot be read changes nothing."""
@@ -153,6 +168,22 @@ class Service:
             return
         assert self._http is not None, "the service is not open"
         await self._http(scope, receive, send)
+
+
+def _spent(last_use: LastUse, mint: Mint | None) -> Callable[[Iterable[bytes]], None]:
+    def spent(ys: Iterable[bytes]) -> None:
+        taken = list(ys)
+        if taken:
+            last_use.note()
+            if mint is not None:
+                mint.watch.changed(taken)
+
+    return spent
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def crypto_processes(settings: Settings) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pennypost.protocol import secp
+from pennypost.protocol.postmark import Postmark, sign_postmark
 from pennypost_mint.api import BlindSignature, Job, Secrets, sign_outputs, verify_stamp
 
 Proof = tuple[str, int, str, str]
@@ -42,5 +43,10 @@ def _check(
     return ys, sign_outputs(secrets, outputs) if outputs else []
 
 
-OFFICE_JOBS: dict[str, Job] = {"office.check_posts": check_posts}
+def sign_postmarks(_secrets: Secrets, items: list[tuple[bytes, bytes, int, int, int]]) -> list[Postmark]:
+    """Job: for each of (the office's secret key, event id, stored_at, sat, keep_until) its postmark."""
+    return [sign_postmark(secret, event, stored_at, until, sat) for secret, event, stored_at, sat, until in items]
+
+
+OFFICE_JOBS: dict[str, Job] = {"office.check_posts": check_posts, "office.sign_postmarks": sign_postmarks}
 """What the post office asks of `Workers`, beside the mint's own jobs."""

@@ -16,7 +16,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -40,6 +40,7 @@ from pennypost_postoffice.foreign.journal import claimed_on, end_on
 from pennypost_postoffice.holds import keep_on, receivers_of, remove_held_on, take_on
 from pennypost_postoffice.known import Known, known_on, targets_on
 from pennypost_postoffice.post import Post
+from pennypost_postoffice.postmark import Statement, note_on
 from pennypost_postoffice.removal import remove_on
 from pennypost_postoffice.rows import held_name, with_flags
 from pennypost_postoffice.tables import address_tombstones, addresses, events, tags, tombstones
@@ -80,6 +81,7 @@ class Done(NamedTuple):
     refused: list[tuple[Post, PennypostError]]
     waiting: list[Post]
     claimed: Sequence[Post] = ()
+    statements: Mapping[bytes, Statement] = {}
 
 
 def commit_on(connection: Connection, posts: Sequence[Post], now: int, foreign: bool = False) -> Done:
@@ -100,11 +102,20 @@ def commit_on(connection: Connection, posts: Sequence[Post], now: int, foreign: 
         batch.record_change()
         batch.remove()
         batch.insert_tags()
+        batch.note_postmarks()
         batch.number()
     if foreign:
         waiting = set(batch.waiting)
         end_on(connection, [post.paid for post in posts if post.paid is not None and post not in waiting], now)
-    return Done(batch.first, batch.planned, batch.duplicates, batch.refused, batch.waiting, batch.claimed)
+    return Done(
+        batch.first,
+        batch.planned,
+        batch.duplicates,
+        batch.refused,
+        batch.waiting,
+        batch.claimed,
+        batch.known.statements,
+    )
 
 
 class _Batch:
@@ -304,6 +315,14 @@ class _Batch:
         rows.sort()
         insert_rows(self._connection, tags, _TAG, rows)
 
+    def note_postmarks(self) -> None:
+        """Step 7: what the postmarks that are asked for will say."""
+        asked = [plan for plan in self.planned if plan.post.postmark]
+        if asked:
+            made = [Statement(plan.post.id, self._now, paid(plan), plan.keep_until) for plan in asked]
+            note_on(self._connection, made)
+            self.known.statements.update((each.event_id, each) for each in made)
+
     def number(self) -> None:
         """Step 7."""
         rows = [(plan.post.id, plan.post.record, plan.keep_until) for plan in self.planned]
@@ -361,6 +380,16 @@ class _Batch:
         insert_ignore(
             self._connection, table, keys + values, sorted(key + found for key, found in rows.items()), keys[0]
         )
+
+
+def paid(plan: Planned) -> int:
+    """What an event that is stored has paid: its stamps without their change, in sat."""
+    post = plan.post
+    if post.paid is not None:
+        return post.paid.sat
+    if not plan.spends or post.stamp is None:
+        return 0
+    return post.stamp.sat - sum(output.amount for output in post.outputs)
 
 
 def _extend(rows: Buried, key: tuple[bytes, ...], times: tuple[int, ...]) -> None:

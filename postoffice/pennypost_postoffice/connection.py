@@ -1,11 +1,12 @@
 """One WebSocket connection (raw ASGI): frames in, frames out, nothing in between but bounds.
 
     from the client              to the client
-    EVENT event stamp? change?   OK, with CHANGE before it; once it is durable or refused
+    EVENT event stamp? options?  OK, with CHANGE and POSTMARK before it; once it is durable or refused
     REQ name filter …            EVENT …, EOSE, then EVENT for what is new; or CLOSED       (queries.py)
     COUNT name filter …          COUNT, or CLOSED
     CLOSE name                   –
     AUTH event                   OK
+    RELEASE hold x id            OK with the hold for an id
     anything else                NOTICE "… unparseable message …" at once (Keychat sends a bare `ping` and waits for it)
     –                            AUTH challenge at once on connecting
 
@@ -30,12 +31,14 @@ from pennypost.protocol.frames import (
     CloseFrame,
     CountFrame,
     EventFrame,
+    ReleaseFrame,
     ReqFrame,
     auth_message,
     change_message,
     notice_message,
     ok_message,
     parse_client_frame,
+    postmark_message,
 )
 from pennypost_mint.runtime.limits import (
     CPU_BURST,
@@ -74,8 +77,9 @@ log = logger("connection")
 class Connection:
     """The state of one connection; `office.websocket` runs it."""
 
-    def __init__(self, office: Office, origin: str, wire: Wire | None = None) -> None:
+    def __init__(self, office: Office, origin: str, source: bytes, wire: Wire | None = None) -> None:
         self.origin = origin
+        self.source = source
         self._wire = wire
         self.authenticated: set[str] = set()
         self.rate_key = object()
@@ -85,6 +89,7 @@ class Connection:
         self._in_flight = 0
         self._queries: deque[tuple[Work, Refuse]] = deque()
         self._query_task: asyncio.Task[None] | None = None
+        self._releases: set[asyncio.Task[None]] = set()
         self._outgoing: deque[str] = deque()
         self._outgoing_size = 0
         self._more = asyncio.Event()
@@ -156,6 +161,8 @@ class Connection:
             queries.count(self, frame)
         elif isinstance(frame, CloseFrame):
             self.close_subscription(frame.subscription)
+        elif isinstance(frame, ReleaseFrame):
+            self._release(frame)
         elif isinstance(frame, AuthFrame):
             self._auth(frame)
         else:
@@ -174,6 +181,24 @@ class Connection:
             self.office.accept_auth(post, frame.event, self._challenge)
         except PennypostError as error:
             self._refuse(frame, error)
+
+    def _release(self, frame: ReleaseFrame) -> None:
+        self.took()
+        task = asyncio.create_task(self._serve_release(frame))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+
+    async def _serve_release(self, frame: ReleaseFrame) -> None:
+        self.charge(COST_REFUSED)
+        hold = bytes.fromhex(frame.hold)
+        try:
+            message = await self.office.holds.release(hold, frame.preimage, frame.identifier, self.source)
+            self.send(ok_message(frame.hold, True, message))
+        except PennypostError as error:
+            self.send(ok_message(frame.hold, False, error.nip01()))
+        finally:
+            self._in_flight -= 1
+            self._room.set()
 
     def _refuse(self, frame: EventFrame | AuthFrame, error: PennypostError) -> None:
         """Where there is no 64-digit id there is no OK but a NOTICE."""
@@ -196,6 +221,8 @@ class Connection:
             self.charge(COST_REFUSED)
         if answer.change:
             self.send(change_message(post.event.id, answer.change))
+        if answer.postmark and post.postmark:
+            self.send(postmark_message(post.event.id, answer.postmark))
         self.send(ok_message(post.event.id, answer.accepted, answer.message))
         if self._in_flight <= IN_FLIGHT // 2:
             self._room.set()

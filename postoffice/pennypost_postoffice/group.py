@@ -57,7 +57,7 @@ class Committer:
             return
         began = monotonic()
         try:
-            done: Done = await office.database.write(commit_on, posts, office.now())
+            done: Done = await office.database.write(commit_on, posts, office.now(), office.foreign is not None)
         except RaceLost:
             self._stage.put_back(posts)
         except DatabaseUnavailable:
@@ -83,14 +83,17 @@ class Committer:
         office.metrics.office_commit_events.observe(len(done.stored))
         office.metrics.office_commit_seconds.observe(seconds)
         self._stage.put_back(done.waiting)
+        for post in done.claimed:
+            assert office.foreign is not None
+            office.foreign.wait_for(post)
         for plan in done.stored:
             post = plan.post
             office.recent.remember(post, spent=plan.spends)
             change = office.change_made(post) if plan.spends else None
-            office.answer(post, stored(plan.keep_until, change))
+            office.postmarks.answer(post, stored(plan.keep_until, change, plan.held), done.statements.get(post.id))
         for post, signed in done.duplicates:
             office.recent.remember(post, spent=False)
-            office.answer(post, duplicate(office.change_of(signed)))
+            office.postmarks.answer(post, duplicate(office.change_of(signed)), done.statements.get(post.id))
         for post, error in done.refused:
             if isinstance(error, StampSpent):
                 office.recent.remember(post, spent=True)

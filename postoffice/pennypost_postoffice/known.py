@@ -12,6 +12,7 @@ from pennypost_mint.runtime.sets import select_in
 from pennypost_postoffice.deletion import Target, is_receiver, may_delete
 from pennypost_postoffice.holds import held_on
 from pennypost_postoffice.post import Post
+from pennypost_postoffice.postmark import Statement, statements_on
 from pennypost_postoffice.tables import address_tombstones, addresses, events, tombstones
 
 
@@ -33,6 +34,8 @@ class Known(NamedTuple):
     graves: dict[bytes, int]
     targets: dict[bytes, Target]
     signed: dict[bytes, SignedOutput]
+    statements: dict[bytes, Statement]
+    """Of those that ask for a postmark."""
 
     def is_deleted(self, post: Post) -> bool:
         """Whether its author, or a wrap's receiver, deleted this event or its address up to its time."""
@@ -86,6 +89,7 @@ def known_on(connection: Connection, posts: Sequence[Post], ys: Iterable[bytes])
         graves=dict(select_in(connection, address_tombstones, ("address", "deleted_at"), "address", own)),
         targets=targets_on(connection, targets),
         signed=signatures_on(connection, blanks) if blanks else {},
+        statements=statements_on(connection, [post.id for post in posts if post.postmark]),
     )
 
 

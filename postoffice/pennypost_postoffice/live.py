@@ -142,7 +142,6 @@ class Subscription:
             if identifier not in sent:
                 self.reader.send(frame)
 
-
     def settled(self) -> None:
         """Everything that it was sent as stored has been published."""
         self.already = set()

@@ -20,6 +20,7 @@ from pennypost_mint.runtime.limits import HELD_BACK, MAX_CONNECTIONS, VERIFY_QUE
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
+from pennypost_mint.runtime.sources import Sources
 from pennypost_postoffice import accept as accepting
 from pennypost_postoffice.auth import relay_name
 from pennypost_postoffice.bans import Bans, bans_on
@@ -28,11 +29,14 @@ from pennypost_postoffice.commit import Planned
 from pennypost_postoffice.connection import Connection, Receive, Scope, Send
 from pennypost_postoffice.feed import Feed
 from pennypost_postoffice.follow import Follower, Published
+from pennypost_postoffice.foreign.service import Foreign
 from pennypost_postoffice.group import Committer
+from pennypost_postoffice.holds import Holds
 from pennypost_postoffice.live import Live
 from pennypost_postoffice.marks import BANS, RELOAD
 from pennypost_postoffice.policy import Policy
 from pennypost_postoffice.post import Answer, Post, refusal
+from pennypost_postoffice.postmark import Postmarks
 from pennypost_postoffice.recent import Recent
 from pennypost_postoffice.retention import Retention
 from pennypost_postoffice.stamps import StampReader, mint_name
@@ -62,6 +66,7 @@ class Office:
         workers: Workers,
         metrics: Metrics,
         prices: PriceList,
+        seed: bytes | None = None,
     ) -> None:
         self.database = database
         self.settings = settings
@@ -69,22 +74,29 @@ class Office:
         self.workers = workers
         self.metrics = metrics
         self.policy = Policy(prices, monotonic)
-        self.stamps = StampReader(keyring, settings.url)
+        self.mints = [settings.url] * bool(keyring.keysets) + settings.mints
+        """Addresses of the mints whose stamps are taken, our own first."""
+        self.stamps = StampReader(keyring, self.mints[0])
         self.relay_names = {name for name in [relay_name(settings.url)] if name}
         self.recent = Recent()
         self.live = Live(private=settings.private_wraps)
         self.feed = Feed(self)
         self.revision = 0
         """Rises whenever what the office says of itself changes."""
-        self.marks: dict[str, str] | None = None
-        """What all processes of this office share, as it was last read."""
         self.on_reload: Callable[[], None] = lambda: None
         """Called when an operator asks all processes to read their settings again."""
         self.tallies = Tallies(self)
         self.follower = Follower(self, self._marks)
         self.bus = open_bus(self)
+        self.marks: dict[str, str] | None = None
+        """What all processes of this office share, as it was last read."""
+        self.sources = Sources(settings.proxies)
+        self.holds = Holds(self)
+        self.postmarks = Postmarks(self)
         self.verifier = Verifier(self, at_once=max(2, 2 * len(workers.pids)))
         self.committer = Committer(self)
+        self.foreign = Foreign(self, settings.mints, seed) if seed is not None else None
+        """Stamps of mints elsewhere; None where none are taken."""
         self.retention = Retention(self, settings.sweep_every)
         self.in_flight: dict[Post, None] = {}
         """Events without an answer, the oldest first."""
@@ -106,10 +118,18 @@ class Office:
 
     @classmethod
     async def open(
-        cls, database: Database, settings: Settings, keyring: Keyring, workers: Workers, metrics: Metrics
+        cls,
+        database: Database,
+        settings: Settings,
+        keyring: Keyring,
+        workers: Workers,
+        metrics: Metrics,
+        seed: bytes | None = None,
     ) -> Office:
-        """A post office on a migrated database; `workers` know OFFICE_JOBS. Raises ConfigurationError."""
-        return cls(database, settings, keyring, workers, metrics, load_prices(settings.price_file))
+        """A post office on a migrated database; `workers` know OFFICE_JOBS, and FOREIGN_JOBS where a `seed` is given:
+        that of what is earned at mints elsewhere (32 bytes). Raises ConfigurationError.
+        """
+        return cls(database, settings, keyring, workers, metrics, load_prices(settings.price_file), seed)
 
     async def start(self) -> None:
         """Starts the stages; what has expired is deleted from now on. Raises DatabaseUnavailable."""
@@ -118,6 +138,8 @@ class Office:
         stages.append(self.tallies.run())
         if self.bus is not None:
             stages.append(self.bus.run())
+        if self.foreign is not None:
+            stages.append(self.foreign.run())
         self._tasks = [asyncio.create_task(stage) for stage in stages]
         for task in self._tasks:
             task.add_done_callback(_report)
@@ -127,6 +149,8 @@ class Office:
         self._closing = True
         self.room.clear()
         self.feed.close()
+        if self.foreign is not None:
+            self.foreign.closing()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), HELD_BACK)
 
@@ -138,6 +162,8 @@ class Office:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.tallies.write()
+        if self.foreign is not None:
+            await self.foreign.close()
 
     @property
     def is_full(self) -> bool:
@@ -151,14 +177,15 @@ class Office:
     def accept(self, post: Post, event: object, token: object, options: object) -> None:
         """Takes an event with its stamp; `post.sender` is answered later, once. Raises as `accept.accept`."""
         accepting.accept(self, post, event, token, options)
-        self._took(post)
+        self.took(post)
 
     def accept_auth(self, post: Post, event: object, challenge: str) -> None:
         """Takes the answer to an AUTH challenge. Raises as `accept.accept_auth`."""
         accepting.accept_auth(self, post, event, challenge)
-        self._took(post)
+        self.took(post)
 
-    def _took(self, post: Post) -> None:
+    def took(self, post: Post) -> None:
+        """An event is on its way: it gets one answer."""
         self.in_flight[post] = None
         self._idle.clear()
         post.sender.took()
@@ -309,7 +336,9 @@ class Office:
         if len(self._connections) >= MAX_CONNECTIONS:
             await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": "too many connections"})
             return
-        connection = Connection(self, origin_of(scope), scope.get("extensions", {}).get(EXTENSION))
+        connection = Connection(
+            self, origin_of(scope), self.sources.of(scope), scope.get("extensions", {}).get(EXTENSION)
+        )
         self._connections.add(connection)
         try:
             await connection.run(receive, send)

@@ -51,7 +51,7 @@ class ForeignStamp(NamedTuple):
 class Answer(NamedTuple):
     """One OK: `code` is for the metrics, `change` are blind signatures as NUT-00 writes them, sent before the OK.
 
-    `status` is that of HTTP.
+    `status` is that of HTTP; `postmark` goes before the OK of those who asked for it.
     """
 
     accepted: bool
@@ -59,6 +59,7 @@ class Answer(NamedTuple):
     code: str
     change: list[dict[str, Any]] | None = None
     status: int = 200
+    postmark: dict[str, Any] | None = None
 
 
 def refusal(error: PennypostError) -> Answer:

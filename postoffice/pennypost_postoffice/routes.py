@@ -21,8 +21,9 @@ import cbor2
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from pennypost.protocol.errors import BodyTooLarge, InvalidInput
+from pennypost.protocol.errors import BodyTooLarge, InvalidFrame, InvalidInput, StampRequired, StampTooLittle
 from pennypost.protocol.event import is_hex64
+from pennypost.protocol.frames import EventFrame, parse_client_frame
 from pennypost.protocol.headers import MEDIA_TYPE as FEED_TYPE
 from pennypost.protocol.relay_info import MEDIA_TYPE as INFORMATION_TYPE
 from pennypost.protocol.relay_info import relay_information
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 NIPS = (1, 9, 11, 17, 40, 42, 44, 45, 59, 65, 70)
 SOFTWARE = "pennypost"
 MAX_SEQUENCE = 2**53 - 1
+ASKS_FOR_MORE = (StampRequired.code, StampTooLittle.code)
 ANYONE = {"access-control-allow-origin": "*"}
 
 
@@ -84,7 +86,8 @@ def office_router(office: Office) -> APIRouter:
 
     @router.post("/v1/events", summary="Post an event; the stamp goes into X-Cashu", response_class=Response)
     async def events(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Answers `{"id", "accepted", "message"}`."""
+        """Takes an event, or an EVENT frame with token and options. Answers `{"id", "accepted", "message"}`, with
+        `change` and `postmark` where they were asked for."""
         return await post_event(office, request)
 
     @router.post("/v1/holds/{hold}", summary="Release what is held, with the preimage", response_class=Response)
@@ -160,10 +163,9 @@ _release = msgspec.json.Decoder(_Release)
 class HttpSender:
     """Whoever posts an event over HTTP: one event, one answer."""
 
-    rate_key: object = "http"
-
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, source: bytes) -> None:
         self.origin = origin
+        self.rate_key: object = source
         self.authenticated: set[str] = set()
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -178,20 +180,35 @@ class HttpSender:
 
 async def post_event(office: Office, request: Request) -> Response:
     """The twin of EVENT: the same steps, the same answers, errors with their HTTP status."""
-    body = await read_body(request)
-    sender = HttpSender(origin_of(request.scope))
+    frame = read_event(await read_body(request))
+    token = request.headers.get("x-cashu") if frame.token is None else frame.token
+    sender = HttpSender(origin_of(request.scope), office.sources.of(request.scope))
     post = Post(sender, monotonic())
     while office.is_full:
         await office.room.wait()
-    office.accept(post, body, request.headers.get("x-cashu"), None)
+    office.accept(post, frame.event, token, frame.options)
     answer = await sender.answer
     content: dict[str, object] = {"id": post.event.id, "accepted": answer.accepted, "message": answer.message}
+    if answer.change:
+        content["change"] = answer.change
+    if answer.postmark and post.postmark:
+        content["postmark"] = answer.postmark
     headers = dict(ANYONE)
-    if answer.status == 402:
+    if answer.code in ASKS_FOR_MORE:
         headers["x-cashu"] = payment_request(post.postage.sat, office.mints)
     if answer.status == 503:
         headers["retry-after"] = "5"
     return Response(msgspec.json.encode(content), answer.status, headers, "application/json")
+
+
+def read_event(body: bytes) -> EventFrame:
+    """An event, or the EVENT frame of a relay connection: the only way to send options. Raises InvalidFrame."""
+    if not body.lstrip().startswith(b"["):
+        return EventFrame(msgspec.Raw(body))
+    frame = parse_client_frame(body)
+    if not isinstance(frame, EventFrame):
+        raise InvalidFrame
+    return frame
 
 
 async def post_release(office: Office, request: Request, hold: str) -> Response:

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 from pennypost.protocol.errors import (
     InvalidInput,
+    KeysetExpired,
     KeysetInactive,
     KeysetUnknown,
+    StampExpired,
     StampForged,
     StampLocked,
     StampRequired,
@@ -52,32 +54,42 @@ def mint_name(url: str) -> str | None:
 
 
 class StampReader:
-    """Reads stamps of one mint; `url` is its public address, `lock` the only key a P2PK stamp may name (66 hex)."""
+    """Reads stamps of one mint; `url` is its public address. A P2PK stamp may name our identity and nothing else.
 
-    def __init__(self, keyring: Keyring, url: str, lock: str | None = None) -> None:
-        self._url = url
+    An office without keysets has no mint of its own: `url` is then where stamps are bought, and none is read here.
+    """
+
+    def __init__(self, keyring: Keyring, url: str) -> None:
+        self._own = bool(keyring.keysets)
+        self._buy = url
+        self._url = url if self._own else ""
         self._names = {mint_name(url)}
-        self._lock = lock
-        self._keysets: dict[str, Keyset | None] = {}
-        for keyset in keyring.keysets:
-            self._keysets[keyset.id] = keyset
-            short = short_id(keyset.id)
-            if short != keyset.id:
-                # a short id that fits two keysets names neither
-                self._keysets[short] = None if short in self._keysets else keyset
+        # one key in both its forms: signatures are by x alone (NUT-11)
+        self._locks = {prefix + keyring.identity[1:].hex() for prefix in ("02", "03")}
+        self._keyring = keyring
+        self._indexed: tuple[Keyset, ...] | None = None
+        self._by_name: dict[str, Keyset | None] = {}
+
+    @property
+    def _keysets(self) -> dict[str, Keyset | None]:
+        """By id and by short id, as the keyring has them now."""
+        if self._indexed is not self._keyring.keysets:
+            self._indexed = self._keyring.keysets
+            self._by_name = _by_name(self._indexed)
+        return self._by_name
 
     def read(self, token: object, price: int, now: int, origin: str) -> Stamp:
         """The stamp in `token` for an event that costs `price` sat; `now` in Unix seconds.
 
         Raises StampRequired, StampMalformed, StampWrongMint, StampWrongUnit, StampUnknownKeyset, StampLocked,
-        StampForged (an amount this mint has no key for) or StampTooLittle.
+        StampExpired, StampForged (an amount this mint has no key for) or StampTooLittle.
         """
         if token is None:
-            raise StampRequired(f"{price} sat, buy at {self._url}")
+            raise StampRequired(f"{price} sat, buy at {self._buy}")
         read = parse_token(token, max_proofs=MAX_PROOFS)
         if read.mint != self._url:
             name = mint_name(read.mint)
-            if name is None or (name not in self._names and name != origin):
+            if name is None or not self._own or (name not in self._names and name != origin):
                 raise StampWrongMint
         if read.unit != UNIT:
             raise StampWrongUnit
@@ -103,7 +115,7 @@ class StampReader:
         if keyset is None:
             raise StampUnknownKeyset
         if keyset.expired(now):
-            raise StampUnknownKeyset("it has expired")
+            raise StampExpired
         return keyset
 
     def _check_lock(self, proof: Proof) -> None:
@@ -112,35 +124,32 @@ class StampReader:
         condition = spending_condition(proof.secret)
         if condition is None:
             return
-        if condition.malformed or condition.kind != "P2PK" or condition.tags or condition.data != self._lock:
+        if condition.malformed or condition.kind != "P2PK" or condition.tags or condition.data not in self._locks:
             raise StampLocked
 
-    def blanks(self, options: object, now: int) -> list[Blank]:
+    def blanks(self, options: object) -> list[Blank]:
         """The blank outputs for change in the fourth element of an EVENT (NUT-08); none when none is asked for.
 
-        Raises InvalidInput for another shape, KeysetUnknown, KeysetInactive.
+        Their keysets may be retired: they may have been signed before. Raises InvalidInput for another shape,
+        KeysetUnknown.
         """
-        if options is None:
-            return []
         if not isinstance(options, dict):
             raise InvalidInput("the options of an EVENT are an object")
         given = cast("dict[str, Any]", options).get("change", [])
         if not isinstance(given, list) or len(cast("list[Any]", given)) > MAX_CHANGE:
             raise InvalidInput(f"change is a list of at most {MAX_CHANGE} blank outputs")
-        found = [self._blank(each, now) for each in cast("list[Any]", given)]
+        found = [self._blank(each) for each in cast("list[Any]", given)]
         if len({blank.b for blank in found}) != len(found):
             raise InvalidInput("a blank output is given twice")
         return found
 
-    def _blank(self, value: Any, now: int) -> Blank:
+    def _blank(self, value: Any) -> Blank:
         written, blinded = (value.get("id"), value.get("B_")) if isinstance(value, dict) else (None, None)
         if not isinstance(written, str) or not isinstance(blinded, str) or len(blinded) != 66:
             raise InvalidInput("a blank output has a keyset id and a B_ of 66 lower-case hex digits")
         keyset = self._keysets.get(written)
         if keyset is None or keyset.unit != UNIT:
             raise KeysetUnknown
-        if not keyset.active or keyset.expired(now):
-            raise KeysetInactive
         try:
             point = bytes.fromhex(blinded)
         except ValueError:
@@ -149,12 +158,30 @@ class StampReader:
             raise InvalidInput("a blank output is no point of the curve")
         return Blank(keyset.id, keyset.position, point)
 
-    def change(self, surplus: int, blanks: Sequence[Blank]) -> list[Output]:
-        """The blanks that get something back: amounts that add up to `surplus`, the largest when blanks are few."""
-        if not blanks:
-            return []
-        keyset = self._keysets[blanks[0].keyset_id]
-        assert keyset is not None
-        amounts = [amount for amount in sorted(keyset.keys) if surplus & amount]
+    def change(self, surplus: int, blanks: Sequence[Blank], now: int) -> list[Output]:
+        """The blanks that get something back: amounts that add up to `surplus`, the largest when blanks are few.
+
+        Raises KeysetInactive, KeysetExpired: these keysets sign nothing at `now` (Unix seconds).
+        """
+        amounts: list[int] = []
+        for blank in blanks:
+            keyset = self._keysets[blank.keyset_id]
+            assert keyset is not None
+            if keyset.expired(now):
+                raise KeysetExpired
+            if not keyset.active:
+                raise KeysetInactive
+            amounts = amounts or [amount for amount in sorted(keyset.keys) if surplus & amount]
         amounts = amounts[max(0, len(amounts) - len(blanks)) :]
         return [Output(blank, amount) for blank, amount in zip(blanks, amounts, strict=False)]
+
+
+def _by_name(keysets: Sequence[Keyset]) -> dict[str, Keyset | None]:
+    found: dict[str, Keyset | None] = {}
+    for keyset in keysets:
+        found[keyset.id] = keyset
+        short = short_id(keyset.id)
+        if short != keyset.id:
+            # a short id that fits two keysets names neither
+            found[short] = None if short in found else keyset
+    return found

@@ -10,6 +10,7 @@ One batched look-up answers repeats and unstamped events, so neither costs any c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -21,12 +22,14 @@ from pennypost.protocol.errors import (
     InvalidSignature,
     Overloaded,
     PennypostError,
+    SeedMismatch,
     StampForged,
     StampSpent,
     WorkerFailed,
 )
 from pennypost.protocol.event import KIND_AUTH, KIND_DELETION, is_ephemeral
 from pennypost_mint.runtime.limits import COMMIT_BATCH, VERIFY_BATCH
+from pennypost_postoffice.accept import read_again
 from pennypost_postoffice.checks import BAD_SIGNATURE, OFFICE_JOBS, Check, Checked
 from pennypost_postoffice.known import Known, known_on
 from pennypost_postoffice.post import Post, duplicate, refusal
@@ -63,7 +66,7 @@ class Verifier:
         self._office.recent.recall(post)
         # A deletion is free or not by what it names, so it is never refused for its stamp alone.
         refused = post.refusal is not None and post.event.kind != KIND_DELETION
-        if refused or post.memory is not None:
+        if refused or post.memory is not None or post.unread is not None:
             self._lookups.put(post)
         else:
             self._crypto.put(post)
@@ -83,10 +86,17 @@ class Verifier:
             self._lookups.put_back(posts)
             await asyncio.sleep(PAUSE)
             return
+        if unread := [post for post in posts if post.unread is not None]:
+            # With the database away the keysets are as they were, and so is the answer.
+            with contextlib.suppress(DatabaseUnavailable, SeedMismatch):
+                await office.keyring.refresh()
+            for post in unread:
+                read_again(office, post)
         for post in posts:
             error = _refusal(post, known)
             if post.id in known.stored:
-                office.answer(post, duplicate(office.change_of(known.change_of(post))))
+                answer = duplicate(office.change_of(known.change_of(post)))
+                office.postmarks.answer(post, answer, known.statements.get(post.id))
             elif error is not None:
                 office.answer(post, refusal(error))
             else:
@@ -126,7 +136,10 @@ class Verifier:
         else:
             post.tag_keys = tag_keys(post.event)
             post.record = feed_record(post.event)
-            office.committer.put(post)
+            if post.foreign is not None and office.foreign is not None:
+                office.foreign.put(post)
+            else:
+                office.committer.put(post)
 
 
 def _refusal(post: Post, known: Known) -> PennypostError | None:
