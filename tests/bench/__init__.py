@@ -5,8 +5,10 @@
                                                   │                              pennypost on SQLite or PostgreSQL,
     cpu.py       CPU of all server processes ◀────┘                              nostr-relay, Nutshell's mint
     ceiling.py   what the same signatures cost in libsecp256k1 alone
-    mail.py      stamped events, and unstamped ones at nostr-relay, until they can be read back
-    swaps.py     one stamp for one, against Nutshell's mint
+    mail.py      events, stamped or not, and unstamped ones at nostr-relay, until they can be read back
+    reads.py     REQs, reads of the header feed, delivery to many subscribers
+    mint.py      quotes, mint, swap, checkstate, restore, against Nutshell's mint; resident memory
+    filling.py   tables filled set-based, for the cost of one more when there are very many
     report.py    ratios, JSON, a Markdown table         profile.py  where the time goes
 
 CPU seconds are what counts: they are user and system time of every process of the server, its database included, the

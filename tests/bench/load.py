@@ -16,13 +16,13 @@ import re
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
-ID = re.compile(rb'"id":"([0-9a-f]{64})"')
+ID = re.compile(rb'"id": ?"([0-9a-f]{64})"')
+STORED = re.compile(rb'\["(EVENT|EOSE|CLOSED)", ?"([0-9a-z]+)"')
 OK = re.compile(rb'\["OK",\s*"([0-9a-f]{64})",\s*(true|false),\s*"((?:[^"\\]|\\.)*)"\]')
 
 
@@ -30,12 +30,16 @@ class Order(msgspec.Struct):
     """What to send: one message a line of `messages`, at most `window` without an answer on each connection."""
 
     protocol: str
-    """`relay`: EVENT frames, each answered by its OK. Else the path of a POST: `/v1/swap`, each line a JSON body."""
+    """`relay`: EVENT frames, each answered by its OK. `req`: filters, each answered up to its EOSE. `fan`: EVENT frames
+    sent by one connection, each delivered to `connections` others. `get`: paths. Else the path of a POST: `/v1/swap`,
+    each line a JSON body."""
     port: int
     messages: str
     connections: int
     window: int = 1
     seconds: float = 300.0
+    filter: str = ""
+    """What each subscriber of a `fan` asks for."""
 
 
 class Result(msgspec.Struct):
@@ -90,10 +94,10 @@ class Relay(asyncio.Protocol):
 
     def __init__(self, load: Load, order: Order) -> None:
         self.load, self.window = load, order.window
-        self.ready = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.sent: dict[bytes, float] = {}
         self.buffer = b""
-        self.upgraded = False
+        self.upgraded = self.started = False
         self.host = f"127.0.0.1:{order.port}".encode()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,10 +112,13 @@ class Relay(asyncio.Protocol):
         self.load.lost("the server closed a connection")
 
     def go(self) -> None:
+        self.started = True
         self.fill()
 
     def fill(self) -> None:
         """Sends until the window is full."""
+        if not self.started:
+            return
         frames: list[bytes] = []
         now = time.perf_counter()
         while self.load.waiting and len(self.sent) < self.window:
@@ -132,7 +139,7 @@ class Relay(asyncio.Protocol):
                 self.load.lost(buffer[:end].decode(errors="replace"))
                 return
             self.upgraded, buffer = True, buffer[end + 4 :]
-            self.ready.set_result(None)
+            self.connected()
         now = time.perf_counter()
         start, size = 0, len(buffer)
         while size - start >= 2:
@@ -149,6 +156,10 @@ class Relay(asyncio.Protocol):
         self.buffer = buffer[start:]
         self.fill()
 
+    def connected(self) -> None:
+        """After the handshake."""
+        self.ready.set_result(None)
+
     def message(self, opcode: int, payload: bytes, now: float) -> None:
         if opcode == 9:
             self.transport.write(bytes((0x8A, 0x80 | len(payload))) + bytes(4) + payload)
@@ -156,6 +167,10 @@ class Relay(asyncio.Protocol):
         if opcode == 8:
             self.load.lost(f"the server ended the connection: {payload[2:].decode(errors='replace')}")
             return
+        self.text(payload, now)
+
+    def text(self, payload: bytes, now: float) -> None:
+        """One frame of the server."""
         found = OK.fullmatch(payload)
         if found is None or (begun := self.sent.pop(found[1], None)) is None:
             if payload.startswith((b'["OK"', b'["NOTICE"')):
@@ -165,13 +180,81 @@ class Relay(asyncio.Protocol):
         self.load.answered(now - begun, None if accepted else found[3].decode())
 
 
+class Reading(Relay):
+    """REQs of one WebSocket, each named by a number of its own and closed after its EOSE."""
+
+    def __init__(self, load: Load, order: Order) -> None:
+        super().__init__(load, order)
+        self.found: set[bytes] = set()
+
+    def text(self, payload: bytes, now: float) -> None:
+        """An EVENT, EOSE or CLOSED of one of them."""
+        match = STORED.match(payload)
+        if match is None or match[2] not in self.sent:
+            return
+        if match[1] == b"EVENT":
+            self.found.add(match[2])
+            return
+        begun = self.sent.pop(match[2])
+        self.transport.write(websocket_frame(b'["CLOSE","' + match[2] + b'"]'))
+        self.load.answered(now - begun, None if match[2] in self.found else "nothing found")
+        self.found.discard(match[2])
+
+
+class Publisher(Relay):
+    """Sends events; that they were taken is not what is counted."""
+
+    def __init__(self, load: Load, order: Order) -> None:
+        super().__init__(load, order)
+        self.begun: dict[bytes, float] = {}
+
+    def text(self, payload: bytes, now: float) -> None:
+        """An OK."""
+        found = OK.fullmatch(payload)
+        if found is not None and found[1] in self.sent:
+            self.begun[found[1]] = self.sent.pop(found[1])
+            if found[2] != b"true":
+                self.load.lost(found[3].decode())
+
+    def sent_at(self, name: bytes) -> float | None:
+        """When an event was sent, by its id."""
+        return self.sent.get(name) or self.begun.get(name)
+
+
+class Subscriber(Relay):
+    """Waits for what a publisher sends; ready after the EOSE of what was there before."""
+
+    def __init__(self, load: Load, order: Order, publisher: Publisher) -> None:
+        super().__init__(load, order)
+        self.publisher = publisher
+        self.request = websocket_frame(b'["REQ","fan",' + order.filter.encode() + b"]")
+
+    def connected(self) -> None:
+        """Subscribes."""
+        self.transport.write(self.request)
+
+    def go(self) -> None:
+        """It only listens."""
+
+    def text(self, payload: bytes, now: float) -> None:
+        """What is delivered."""
+        if payload.startswith(b'["EOSE"') and not self.ready.done():
+            self.ready.set_result(None)
+        elif payload.startswith(b'["EVENT"') and (found := ID.search(payload)):
+            begun = self.publisher.sent_at(found[1])
+            if begun is not None:
+                self.load.answered(now - begun, None)
+
+
 class Post(asyncio.Protocol):
     """One kept-alive HTTP connection: a request, its answer, the next request."""
 
     def __init__(self, load: Load, order: Order) -> None:
         self.load = load
-        self.ready = asyncio.get_running_loop().create_future()
-        self.buffer = b""
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.parts: list[bytes] = []
+        self.missing = 0
+        self.status = b""
         self.begun = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -187,36 +270,58 @@ class Post(asyncio.Protocol):
             self.transport.write(self.load.waiting.popleft()[1])
 
     def data_received(self, data: bytes) -> None:
-        buffer = self.buffer + data
-        end = buffer.find(b"\r\n\r\n")
-        found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", buffer[:end]) if end >= 0 else None
-        if found is None or len(buffer) < end + 4 + int(found[1]):
-            self.buffer = buffer
+        self.parts.append(data)
+        if self.missing:
+            self.missing -= len(data)
+        else:
+            head = b"".join(self.parts)
+            end = head.find(b"\r\n\r\n")
+            found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head[:end]) if end >= 0 else None
+            if found is None:
+                return
+            self.missing = end + 4 + int(found[1]) - len(head)
+        if self.missing:
             return
-        self.buffer = b""
-        fine = buffer.startswith(b"HTTP/1.1 200")
-        self.load.answered(time.perf_counter() - self.begun, None if fine else buffer[end + 4 :].decode())
+        answer, self.parts = b"".join(self.parts), []
+        fine = answer.startswith(b"HTTP/1.1 200")
+        refusal = None if fine else answer.partition(b"\r\n\r\n")[2].decode(errors="replace")
+        self.load.answered(time.perf_counter() - self.begun, refusal)
         self.go()
 
 
 def prepare(order: Order) -> deque[tuple[bytes, bytes]]:
     """(event id, bytes to send) of each line."""
     lines = Path(order.messages).read_bytes().splitlines()
-    if order.protocol == "relay":
+    if order.protocol in ("relay", "fan"):
         return deque((match[1] if (match := ID.search(line)) else b"", websocket_frame(line)) for line in lines)
-    head = f"POST {order.protocol} HTTP/1.1\r\nHost: 127.0.0.1:{order.port}\r\nContent-Type: application/json\r\n"
+    if order.protocol == "req":
+        frames = (b'["REQ","%d",%s]' % each for each in enumerate(lines))
+        return deque((b"%d" % number, websocket_frame(frame)) for number, frame in enumerate(frames))
+    host = f"Host: 127.0.0.1:{order.port}\r\n"
+    if order.protocol == "get":
+        return deque((b"", f"GET {line.decode()} HTTP/1.1\r\n{host}\r\n".encode()) for line in lines)
+    head = f"POST {order.protocol} HTTP/1.1\r\n{host}Content-Type: application/json\r\n"
     return deque((b"", f"{head}Content-Length: {len(line)}\r\n\r\n".encode() + line) for line in lines)
+
+
+def crew(load: Load, order: Order) -> list[Relay | Post]:
+    """The connections of a load."""
+    kinds: dict[str, type[Relay | Post]] = {"relay": Relay, "req": Reading}
+    if order.protocol != "fan":
+        return [kinds.get(order.protocol, Post)(load, order) for _ in range(order.connections)]
+    load.expected *= order.connections
+    publisher = Publisher(load, order)
+    return [publisher, *(Subscriber(load, order, publisher) for _ in range(order.connections))]
 
 
 async def run(order: Order) -> Result:
     """Sends everything; raises ConnectionError when an answer is not one, TimeoutError when it takes too long."""
     loop = asyncio.get_running_loop()
-    kind: Callable[[Load, Order], Relay | Post] = Relay if order.protocol == "relay" else Post
     load = Load(prepare(order), order.connections)
     opened: list[tuple[asyncio.BaseTransport, Relay | Post]] = []
-    for _ in range(order.connections):
-        opened.append(await loop.create_connection(lambda: kind(load, order), "127.0.0.1", order.port))
-    await asyncio.wait_for(asyncio.gather(*(connection.ready for _, connection in opened)), 30)
+    for each in crew(load, order):
+        opened.append(await loop.create_connection(lambda each=each: each, "127.0.0.1", order.port))
+    await asyncio.wait_for(asyncio.gather(*(connection.ready for _, connection in opened)), 60)
     used, begun = time.process_time(), time.time()
     for _, connection in opened:
         connection.go()

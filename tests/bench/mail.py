@@ -77,14 +77,18 @@ def frames(events: Sequence[bytes], stamps: Sequence[bytes] | None, path: Path) 
 
 
 class Mailbox:
-    """A server to post to, with what it holds so far."""
+    """A server to post to, with what it holds so far: `stored` events, if they are not posted here. `durable`: its OK
+    means stored, and it has our header feed.
+    """
 
-    def __init__(self, server: Running, home: Path, *, stamped: bool) -> None:
+    def __init__(
+        self, server: Running, home: Path, *, stamped: bool = True, durable: bool = True, stored: int = 0
+    ) -> None:
         self.server = server
         self.home = home
         self.stamped = stamped
-        self.stored = 0
-        self._seq = 0
+        self.durable = durable
+        self.stored = self._seq = stored
 
     def post(
         self,
@@ -121,7 +125,7 @@ class Mailbox:
         used = meter.seconds() - before
         while missing := self._missing(events):
             # Our OK means stored. nostr-relay's does not, and it may wait for its disk, not for a processor.
-            if self.stamped or time.time() > result.ended + order.seconds:
+            if self.durable or time.time() > result.ended + order.seconds:
                 raise RuntimeError(f"{missing} of {len(events)} events cannot be read back")
             idle_at = meter.wait_idle()
             used = meter.seconds() - before
@@ -143,7 +147,7 @@ class Mailbox:
     def _missing(self, events: Sequence[bytes]) -> int:
         """How many cannot be read back: all are looked for in our header feed and a sample by REQ, or all by REQ."""
         ids = [match[1].decode() for event in events if (match := ID.search(event))]
-        if self.stamped:
+        if self.durable:
             authors = {match[1].decode() for event in events if (match := AUTHOR.search(event))}
             if missing := len(authors - self._feed()):
                 return missing

@@ -30,9 +30,6 @@ from tests.support.server import Server, clean_environment
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 60
 UNLIMITED = {"RATE_LIMIT": "0"}
-"""One address buys all stamps here. Nutshell's limit is off, too."""
-
-UNLIMITED = {"RATE_LIMIT": "0"}
 """All load comes from one address, which is what the limits are against; Nutshell's are off, too."""
 
 
@@ -61,17 +58,20 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def office_on_sqlite(home: Path) -> Iterator[Running]:
-    """`pennypost up` on a SQLite file."""
-    with Server(home, settings=UNLIMITED) as server:
-        yield from _ours(server, [server.pid])
+def office(
+    home: Path, cluster: Postgres | None = None, database: str = "", settings: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """`pennypost up`, mint and post office, on a SQLite file below `home` or on a database of a PostgreSQL cluster, all
+    of whose processes are counted. Entered again with the same home it goes on with what is there.
+    """
+    with Server(home, database_url=database, settings=UNLIMITED | dict(settings or {})) as server:
+        yield from _ours(server, [server.pid, *([cluster.pid] if cluster else [])])
+        server.stop()
 
 
-@contextmanager
-def office_on_postgresql(home: Path, cluster: Postgres, database: str) -> Iterator[Running]:
-    """`pennypost up` on PostgreSQL; all processes of the cluster are counted."""
-    with Server(home, database_url=database, settings=UNLIMITED) as server:
-        yield from _ours(server, [server.pid, cluster.pid])
+def sqlite_file(home: Path) -> str:
+    """Where `office` keeps its SQLite file."""
+    return str(home / "data" / "pennypost.sqlite")
 
 
 def _ours(server: Server, roots: Sequence[int]) -> Iterator[Running]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import Connection, text
 
+from pennypost.protocol.headers import decode_headers
+from pennypost_postoffice.feed import head_on, headers_on
+from tests.bench.filling import fill_letters, fill_spent
 from tests.bench.letters import letters
 from tests.bench.load import ID, OK, websocket_frame
+from tests.bench.mint import QUICK
 from tests.bench.profile import table
 from tests.bench.report import Report, markdown
+from tests.mint.desk import open_desk, settings_for
 from tests.support.server import clean_environment
 
 PROJECT = Path(__file__).parents[2]
@@ -22,7 +30,8 @@ PROJECT = Path(__file__).parents[2]
 @pytest.mark.timeout(300)
 def test_quick_run_has_every_figure(tmp_path: Path) -> None:
     figures, tables = tmp_path / "result.json", tmp_path / "result.md"
-    command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "ceiling", "sqlite", "swaps"]
+    parts = ["ceiling", "sqlite", "mint"]
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--databases", "sqlite", "--only", *parts]
     done = subprocess.run(
         [*command, "--json", figures, "--markdown", tables],
         cwd=PROJECT,
@@ -42,9 +51,36 @@ def test_quick_run_has_every_figure(tmp_path: Path) -> None:
     assert (run.connections, run.events, run.stored_before) == (8, 2_000, 0)
     assert min(run.cpu_us, run.rate, run.ok_rate, run.p50_ms, run.p99_ms, run.client_us, run.ratio) > 0
     assert run.rate <= run.ok_rate
-    (swaps,) = report.swaps["pennypost"]
-    assert min(swaps.cpu_us, swaps.rate, swaps.p50_ms, swaps.p99_ms) > 0
+    assert [run.work for run in report.reads["sqlite"]] == [
+        "REQ by author",
+        "REQ by #p",
+        "REQ by id",
+        "1,000 headers",
+        "fan-out to 20",
+    ]
+    assert [run.work for run in report.mint["sqlite"]] == QUICK.works
+    for run in (*report.reads["sqlite"], *report.unstamped["sqlite"], *report.mint["sqlite"]):
+        assert min(run.cpu_us, run.rate, run.p50_ms, run.p99_ms) > 0
+    assert not any(run.failed for run in report.mint["sqlite"])
     assert report.goals
+
+
+async def test_filled_tables_are_as_the_server_leaves_them(tmp_path: Path, database_url: str) -> None:
+    place = database_url or str(tmp_path / "pennypost.sqlite")
+    async with open_desk(settings_for(tmp_path, database_url)) as desk:
+        database = desk.database
+        await asyncio.to_thread(fill_spent, place, 250)
+        await asyncio.to_thread(fill_letters, place, 1, 300)
+        await asyncio.to_thread(fill_letters, place, 301, 50)
+        counts = {name: await database.read(_count, name) for name in ("spent", "outputs", "events", "tags", "feed")}
+        assert counts == {"spent": 600, "outputs": 250, "events": 350, "tags": 350, "feed": 350}
+        assert await database.read(head_on) == 350
+        _, headers = decode_headers(await database.read(headers_on, 340, 100, int(time.time())))
+        assert [header.seq for header in headers] == list(range(341, 351))
+
+
+def _count(connection: Connection, table: str) -> int:
+    return connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
 
 
 def test_letters_are_kept_and_lengthened(tmp_path: Path) -> None:
