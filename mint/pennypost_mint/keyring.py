@@ -143,15 +143,20 @@ class Keyring:
         return self.keysets is not before
 
     async def follow(self) -> None:
-        """Keeps it as the database has it until it is cancelled."""
+        """Keeps it as the database has it until it is cancelled; what goes wrong is said once, until it is over."""
+        said = ""
         while True:
             await asyncio.sleep(EVERY)
             try:
                 await self.refresh()
+                wrong = ""
             except PennypostError as error:
-                log.warning("keysets could not be looked at", code=error.code)
+                wrong = error.code
             except Exception as error:  # noqa: BLE001 - logged; who rotates relies on every process to follow
-                log.error("keysets could not be looked at", kind=type(error).__name__)
+                wrong = type(error).__name__
+            if wrong and wrong != said:
+                log.error("keysets could not be looked at", why=wrong)
+            said = wrong
 
     def rotated(self, final_expiry: int | None, version: int) -> Keyset:
         """The keyset that would come next (not stored): active, of our unit; `final_expiry` in Unix seconds."""

@@ -157,13 +157,13 @@ async def test_every_flipped_bit_and_every_cut_is_found(sample: Path) -> None:
     data = sample.read_bytes()
     assert len(data) > 4_000
     harmed = sample.with_name("damaged")
-    for place in range(0, len(data), 7):
+    for place in range(0, len(data), 13):
         changed = bytearray(data)
         changed[place] ^= 1 << place % 8
         harmed.write_bytes(changed)
         with pytest.raises(BackupUnusable):
             verify(harmed, quiet)
-    for length in range(0, len(data), 31):
+    for length in range(0, len(data), 53):
         harmed.write_bytes(data[:length])
         with pytest.raises(BackupUnusable):
             verify(harmed, quiet)
