@@ -5,6 +5,7 @@ AsyncClient(office, home=…)
     .npub              who we are, made on first need                       keys.py
     .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    outbox.py
     .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py
+    .channels          create, invite, post, read                               channels.py
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
+from pennypost.channels import Channels
 from pennypost.exchange import Exchange, Progress
 from pennypost.home import Home, default_home
 from pennypost.inbox import Inbox
@@ -80,6 +82,8 @@ class AsyncClient:
         mint_client = MintClient(parse_address(mint) if mint else url, self._transport, self._store)
         exchange = Exchange(self._home, self._store, mint_client, notice=notice, clock=clock)
         self._outbox = Outbox(self.office, exchange, max_stamps)
+        self.channels = Channels(self.office, self._store, self._outbox, lambda: self.identity, clock)
+        """Channels of this home."""
         self._identity: Identity | None = None
         self._flushed = False
         self.stamps = Stamps(exchange)

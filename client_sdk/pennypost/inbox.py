@@ -24,7 +24,7 @@ from pennypost.protocol import nip19
 from pennypost.protocol.errors import InvalidInput, OfficeMisbehaves, OfficeUnreachable, ServerError, TooMany
 from pennypost.protocol.event import KIND_CHAT, Event, expiration
 from pennypost.protocol.headers import HELD, RELEASED, Header
-from pennypost.protocol.stealth import Hit, Scanner, open_letter
+from pennypost.protocol.stealth import Scanner, open_letter
 from pennypost.store import Store
 
 WAIT: Final = 25
@@ -104,29 +104,12 @@ class Inbox:
         # Scanning is the processor's work: in a thread, the loop stays free for others.
         readable = [each for each in headers if not each.flags & HELD or each.flags & RELEASED]
         hits = await asyncio.get_running_loop().run_in_executor(self._thread, self._scanner.scan, readable)
-        bodies = await self._bodies(hits, headers, privacy)
+        fetched = await bodies(self._office, {hit.header.pubkey for hit in hits}, headers, privacy)
         for hit in hits:
-            for event in bodies.get(hit.header.pubkey, ()):
+            for event in fetched.get(hit.header.pubkey, ()):
                 mail = self._open(event)
                 if mail is not None and (again or not await self._store.run(was_seen_on, mail.id)):
                     yield mail
-
-    async def _bodies(
-        self, hits: Sequence[Hit], headers: Sequence[Header], privacy: Privacy
-    ) -> dict[bytes, list[Event]]:
-        """Events by author, each once, fetched so as the level allows."""
-        wanted = {hit.header.pubkey for hit in hits}
-        events: list[Event] = []
-        if privacy == "fast":
-            events = await self._office.letters(list(wanted))
-        else:
-            shown = headers if privacy == "all" else [hit.header for hit in hits]
-            for number in sorted({header.seq // PAGE for header in shown}):
-                events += [each for each in await self._office.page(number) if bytes.fromhex(each.pubkey) in wanted]
-        found: dict[bytes, list[Event]] = {}
-        for event in {each.id: each for each in events}.values():
-            found.setdefault(bytes.fromhex(event.pubkey), []).append(event)
-        return found
 
     def _open(self, event: Event) -> Mail | None:
         try:
@@ -138,6 +121,23 @@ class Inbox:
             return None
         kept_until = event.created_at + 30 * 86_400 if until is None else until
         return Mail(nip19.encode_npub(sender), rumor.content, rumor.created_at, kept_until, event.id, self._office.url)
+
+
+async def bodies(
+    office: Office, wanted: set[bytes], headers: Sequence[Header], privacy: Privacy
+) -> dict[bytes, list[Event]]:
+    """Events by author (`wanted`, 32 bytes each), each once, fetched as the level allows; `headers` are those read."""
+    events: list[Event] = []
+    if privacy == "fast":
+        events = await office.letters(list(wanted))
+    else:
+        shown = [header for header in headers if privacy == "all" or header.pubkey in wanted]
+        for number in sorted({header.seq // PAGE for header in shown}):
+            events += [each for each in await office.page(number) if bytes.fromhex(each.pubkey) in wanted]
+    found: dict[bytes, list[Event]] = {}
+    for event in {each.id: each for each in events}.values():
+        found.setdefault(bytes.fromhex(event.pubkey), []).append(event)
+    return found
 
 
 def place_on(connection: sqlite3.Connection, office: str) -> int:

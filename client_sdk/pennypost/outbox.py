@@ -69,14 +69,18 @@ class Outbox:
         self._under_way: set[str] = set()
 
     async def send(self, event: Event, patience: float, on_progress: Progress | None = None) -> Receipt:
-        """Post an event, stamped as the office asks.
+        """Post an event, stamped as the office asks; one that was posted before is not posted or paid again.
 
         Raises NotEnoughStamps, PriceTooHigh and OtherMint before anything is sent; OfficeUnreachable, ServerError or
         TooMany after `patience` seconds: the letter stays in the outbox then, and `flush` sends it.
         """
         self._under_way.add(event.id)
         try:
-            letter = await self._write(event, await self._price(event))
+            letter = await self._store.run(known_on, event.id, self._office.url, self._exchange.mint.url)
+            if isinstance(letter, int):
+                return Receipt(event.id, self._office.url, True, DUPLICATE, 0, letter)
+            if letter is None:
+                letter = await self._write(event, await self._price(event))
             return await self._deliver(letter, patience, on_progress)
         finally:
             self._under_way.discard(event.id)
@@ -193,7 +197,8 @@ def write_letter_on(connection: sqlite3.Connection, letter: Letter, proofs: list
     connection.execute(
         "INSERT INTO outbox (event_id, office, mint, event, token, sat, state, code, keep_until, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, 'waiting', '', ?, ?)"
-        " ON CONFLICT (event_id) DO UPDATE SET token = excluded.token, sat = excluded.sat",
+        " ON CONFLICT (event_id) DO UPDATE SET event = excluded.event, token = excluded.token, sat = excluded.sat,"
+        " state = 'waiting', code = ''",
         (
             letter.event.id,
             letter.office,
@@ -206,6 +211,18 @@ def write_letter_on(connection: sqlite3.Connection, letter: Letter, proofs: list
         ),
     )
     ledger.hold_on(connection, proofs, "reserved", letter.event.id)
+
+
+def known_on(connection: sqlite3.Connection, event_id: str, office: str, mint: str) -> Letter | int | None:
+    """A letter to this office that waits; of one it accepted the time it keeps it; None for any other."""
+    row = connection.execute(
+        "SELECT state, event, token, sat, keep_until FROM outbox WHERE event_id = ? AND office = ? AND mint = ?",
+        (event_id, office, mint),
+    ).fetchone()
+    if row is None or row[0] == "refused":
+        return None
+    state, event, token, sat, keep_until = row
+    return keep_until if state == "accepted" else Letter(parse_event(event), office, token, sat, mint)
 
 
 def waiting_on(connection: sqlite3.Connection, office: str, mint: str) -> list[Letter]:

@@ -90,6 +90,26 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE TABLE desks (office TEXT PRIMARY KEY, last INTEGER NOT NULL, identity TEXT NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE channels (
+        id TEXT PRIMARY KEY, office TEXT NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL,
+        posters TEXT NOT NULL, state TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE channel_keys (
+        channel TEXT NOT NULL REFERENCES channels (id) ON DELETE CASCADE, start INTEGER NOT NULL, sold INTEGER NOT NULL,
+        period INTEGER NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL, box TEXT, until INTEGER,
+        PRIMARY KEY (channel, start, sold)
+    ) STRICT;
+    CREATE TABLE channel_members (
+        channel TEXT NOT NULL REFERENCES channels (id) ON DELETE CASCADE, pub TEXT NOT NULL,
+        told INTEGER NOT NULL DEFAULT 0, told_at INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (channel, pub)
+    ) STRICT;
+    CREATE TABLE channel_places (
+        channel TEXT NOT NULL, office TEXT NOT NULL, last INTEGER NOT NULL, identity TEXT NOT NULL,
+        PRIMARY KEY (channel, office)
+    ) STRICT;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 
@@ -110,6 +130,12 @@ class Store:
         # Shielded: a caller that is cancelled must not leave it unknown whether the commit happened.
         return await asyncio.shield(
             loop.run_in_executor(self._thread, lambda: self._transaction(lambda c: work(c, *args, **kwargs)))
+        )
+
+    async def checkpoint(self) -> None:
+        """Bring the write-ahead log into the file and empty it: what was deleted is gone from both."""
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._transaction_free, "PRAGMA wal_checkpoint(TRUNCATE)"
         )
 
     async def close(self) -> None:
@@ -139,6 +165,10 @@ class Store:
             if type(error) is sqlite3.DatabaseError:
                 raise HomeUnusable("its database is damaged") from None
             raise
+
+    def _transaction_free(self, statement: str) -> None:
+        connection = self._connection or self._open()
+        connection.execute(statement).fetchall()
 
     def _open(self) -> sqlite3.Connection:
         path = self._home.database()

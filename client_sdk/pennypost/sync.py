@@ -19,6 +19,7 @@ from pennypost.orders import Purchase
 from pennypost.outbox import PATIENCE
 from pennypost.stamps import Check
 from pennypost.stamps import Stamps as AsyncStamps
+from pennypost.sync_channels import Channels
 from pennypost.threads import LoopThread
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Client:
         self._thread = LoopThread("pennypost-client")
         self.stamps = Stamps(self._client.stamps, self._thread)
         """The wallet."""
+        self.channels = Channels(self._client.channels, self._thread)
+        """Channels of this home."""
         # Given up without being closed, it ends by itself; so it does at exit, before a sandbox made earlier.
         self._at_exit = _stopper(self._thread)
         atexit.register(self._at_exit)

@@ -308,3 +308,35 @@ def test_output_into_a_closed_pipe(url: str, tmp_path: Path) -> None:
     )  # fmt: skip
     os.close(writing)
     assert process.returncode == 1 and "Traceback" not in process.stderr
+
+
+def test_a_channel(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENNYPOST_OFFICE", url)
+
+    def channel(*arguments: str, home: str, stdin: str = "") -> list[dict[str, Any]]:
+        done = run("channel", *arguments, "--home", home, "--json", stdin=stdin)
+        assert done.code == 0, done.talk
+        return done.lines
+
+    bob = run("keys", "new", "--home", "bob", "--json").lines[0]["npub"]
+    run("wallet", "buy", "5", "--home", "alice")
+    (made,) = channel("create", "News", "--epoch", "1d", "--poster", bob, home="alice")
+    (invited,) = channel("invite", "News", bob, home="alice")
+    assert (made["mine"], made["posters"], invited["stamps"]) == (True, [bob], 1)
+    assert channel("read", home="bob") == []
+    assert [each["joined"] for each in channel("list", home="bob")] == [False]
+    assert channel("join", made["id"][:8], home="bob")[0]["joined"] is True
+    (posted,) = channel("post", "News", "--keep", "1d", home="alice", stdin="meet at nine\n")
+    (read,) = channel("read", home="bob")
+    assert (read["text"], read["id"], read["kept_until"]) == ("meet at nine", posted["event_id"], posted["kept_until"])
+    (word,) = channel("sell", "News", home="alice")
+    assert channel("join", "-", home="carol", stdin=word["grant"])[0]["id"] == made["id"]
+    assert [each["text"] for each in channel("read", "News", "--privacy", "all", home="carol")] == ["meet at nine"]
+    assert [each["member"] for each in channel("members", "News", home="alice")] == [bob]
+    assert [each["accepted"] for each in channel("allow", "News", home="alice")] == [True]
+    assert channel("remove", "News", bob, home="alice") == []
+    assert channel("retell", "News", home="alice") == []
+    assert channel("leave", "News", home="bob") == [{"left": "News"}]
+    assert run("channel", "post", "News", "x", "--home", "bob").code == 3
+    assert run("channel", "members", "News", "--home", "carol").code == 5
+    assert "meet at nine" in run("channel", "read", "--home", "alice").out

@@ -1,6 +1,6 @@
 """The command line.
 
-    main ▶ root options ▶ keys · wallet · send · inbox · doctor          and, from entry points, the server's commands
+    main ▶ root options ▶ keys · wallet · send · inbox · channel · doctor      and, from entry points, the server's
 
 Results on stdout (text, or JSON lines with --json), people's talk on stderr, an error as a sentence with its remedy and
 an exit code from one table (exit_codes.py).
@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from pennypost.cli import keys, wallet
+from pennypost.cli import channel, keys, wallet
 from pennypost.cli.doctor import doctor
 from pennypost.cli.exit_codes import INTERRUPTED, OTHER, TABLE, exit_code
 from pennypost.cli.mail import inbox, send
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(wallet.app, name="wallet")
+app.add_typer(channel.app, name="channel")
 app.command("send", cls=Command)(send)
 app.command("inbox", cls=Command)(inbox)
 app.command("doctor", cls=Command)(doctor)

@@ -1,0 +1,335 @@
+"""Channels: a name, a key that its members share, and posts that look like everybody's letters (wire contract, 5).
+
+    create ─▶ invite ─letter─▶ join        one who leaves: a fresh key, told by letter to each who stays
+    post ─▶ one event, one stamp, for all members
+    read ─▶ feed since the last run: letters that tell of channels first, then posts and the drop box
+
+The owner's word counts: invitations and changes are sealed letters by him, numbered, and an older one changes nothing.
+Such a letter is the same event however often it is made, so a repeat after a crash costs no second stamp. Keys of
+epochs that are over are deleted once the feed has been read to its end; what was not read by then nobody opens any
+more. Reading is in channel_reader.py, what is kept of channels in channel_book.py.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from pennypost.channel_book import (
+    KEEP,
+    Channel,
+    accept_on,
+    add_member_on,
+    channels_on,
+    forget_on,
+    grant_on,
+    members_on,
+    npub_of,
+    remove_member_on,
+    take_on,
+    told_at_on,
+    told_on,
+    untold_on,
+)
+from pennypost.channel_reader import Post, Reader
+from pennypost.exchange import Progress
+from pennypost.keys import Identity, person
+from pennypost.mail import Privacy, Receipt
+from pennypost.office import Office
+from pennypost.outbox import PATIENCE, Outbox
+from pennypost.protocol import secp
+from pennypost.protocol.channel import (
+    KIND_CHANNEL,
+    PREFIX,
+    TAG,
+    Grant,
+    chain_of,
+    encode_grant,
+    epochs_of,
+    parse_grant,
+    wrap_post,
+)
+from pennypost.protocol.errors import (
+    ChannelUnknown,
+    InvalidInput,
+    InvalidKey,
+    NotChannelOwner,
+    NotChannelPoster,
+)
+from pennypost.protocol.event import Event
+from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
+from pennypost.protocol.stealth import Address, lifetime, wrap_letter
+from pennypost.store import Store
+
+PERIOD: Final = 7 * 86_400
+"""Seconds of an epoch unless told otherwise."""
+
+
+class Channels:
+    """The channels of one home, at one office."""
+
+    def __init__(
+        self,
+        office: Office,
+        store: Store,
+        outbox: Outbox,
+        identity: Callable[[], Identity],
+        clock: Callable[[], float],
+    ) -> None:
+        self._office, self._store, self._outbox, self._clock = office, store, outbox, clock
+        self._identity = identity
+
+    async def create(self, name: str, *, posters: Iterable[str] = (), period: int = PERIOD) -> Channel:
+        """A new channel of ours. `posters` (npub, nprofile or hex) may post beside us; nobody named: every member.
+
+        Every `period` seconds its key changes, and the old one is deleted. Raises InvalidInput, InvalidKey.
+        """
+        owner = self._identity().pub.hex()
+        grant = Grant(
+            secrets.token_hex(32),
+            name,
+            owner,
+            1,
+            self._now(),
+            period,
+            0,
+            chain=secrets.token_hex(32),
+            box=_new_key().hex(),
+            posters=[person(each).hex() for each in posters],
+        )
+        return await self._take(parse_grant(encode_grant(grant)))
+
+    async def all(self) -> list[Channel]:
+        """Every channel and invitation, by name."""
+        return await self._store.run(channels_on, self._identity().pub.hex())
+
+    async def members(self, channel: str) -> list[str]:
+        """npubs of whom we invited. Raises ChannelUnknown, NotChannelOwner."""
+        own = await self._own(channel)
+        return [npub_of(each) for each in await self._store.run(members_on, own.channel)]
+
+    async def invite(self, channel: str, who: str, *, patience: float = PATIENCE) -> Receipt:
+        """Invite somebody by a letter; again: the same letter. Raises as `AsyncClient.send`, and as `members`."""
+        own, pub = await self._own(channel), person(who)
+        await self._store.run(add_member_on, own.channel, pub.hex())
+        (receipt,) = await self._tell(own, [pub.hex()], patience)
+        return receipt
+
+    async def remove(
+        self, channel: str, who: str, *, patience: float = PATIENCE, on_progress: Progress | None = None
+    ) -> list[Receipt]:
+        """Put somebody out: a fresh key and drop box from now on, told to those who stay, a stamp for each.
+
+        Whom it could not be told yet is told by `retell`. Raises ChannelUnknown, NotChannelOwner, InvalidInput for who
+        is not in it.
+        """
+        own, pub = await self._own(channel), person(who).hex()
+        if pub not in await self._store.run(members_on, own.channel):
+            raise InvalidInput("this person is not a member")
+        fresh = _changed(
+            own,
+            # A generation is known by its start.
+            start=max(self._now(), own.start + 1),
+            index=0,
+            chain=secrets.token_hex(32),
+            box=_new_key().hex(),
+            posters=[each for each in own.posters if each != pub],
+        )
+        await self._store.run(remove_member_on, fresh, pub, self._now())
+        return await self.retell(channel, patience=patience, on_progress=on_progress)
+
+    async def allow(
+        self, channel: str, posters: Iterable[str], *, patience: float = PATIENCE, on_progress: Progress | None = None
+    ) -> list[Receipt]:
+        """Say anew who may post, and tell every member. Raises as `remove`."""
+        own = await self._own(channel)
+        chain = chain_of(own)
+        assert chain is not None
+        now = chain.at(max(chain.index, chain.index_at(self._now())))
+        changed = _changed(own, index=now.index, chain=now.key.hex(), posters=[person(each).hex() for each in posters])
+        await self._take(parse_grant(encode_grant(changed)))
+        return await self.retell(channel, patience=patience, on_progress=on_progress)
+
+    async def retell(
+        self, channel: str, *, patience: float = PATIENCE, on_progress: Progress | None = None
+    ) -> list[Receipt]:
+        """Tell members of the last change who were not told of it yet; harmless when all were."""
+        own = await self._own(channel)
+        waiting = await self._store.run(untold_on, own.channel, own.version)
+        return await self._tell(own, waiting, patience, on_progress)
+
+    async def join(self, channel: str) -> Channel:
+        """Accept an invitation (its id), or take one that came as a word `ppch1…`, also one that was bought.
+
+        Raises ChannelUnknown, InvalidInput.
+        """
+        if channel.strip().startswith(PREFIX):
+            return await self._take(parse_grant(channel))
+        return await self._store.run(accept_on, await self._resolve(channel), self._identity().pub.hex())
+
+    async def leave(self, channel: str) -> None:
+        """Forget a channel and its keys. Raises ChannelUnknown."""
+        await self._store.run(forget_on, await self._resolve(channel))
+        await self._store.checkpoint()
+
+    async def sell(self, channel: str, *, at: int | None = None) -> str:
+        """The key of one epoch (that of `at`, Unix seconds; now) as a word to sell: it opens that epoch and no other.
+
+        Raises ChannelUnknown, NotChannelOwner, InvalidInput for an epoch whose key is deleted.
+        """
+        own = await self._own(channel)
+        chain = chain_of(own)
+        assert chain is not None
+        chain = chain.at(chain.index_at(self._now() if at is None else at))
+        sold = _changed(own, index=chain.index, chain=None, epoch=chain.epoch().key.hex(), box=None)
+        return encode_grant(sold)
+
+    async def post(
+        self,
+        channel: str,
+        text: str,
+        *,
+        keep: int = KEEP,
+        patience: float = PATIENCE,
+        on_progress: Progress | None = None,
+    ) -> Receipt:
+        """Post to all members at once, for one letter's postage; kept as `AsyncClient.send` says.
+
+        Raises ChannelUnknown, NotChannelPoster, and as `AsyncClient.send`.
+        """
+        grant = await self._grant(channel)
+        identity, now = self._identity(), self._now()
+        author = identity.pub.hex()
+        if author != grant.owner and grant.posters and author not in grant.posters:
+            raise NotChannelPoster
+        epochs = epochs_of(grant, now, now)
+        if not epochs:
+            raise ChannelUnknown("its key is no longer, or not yet, good")
+        rumor = make_rumor(identity.pub, created_at=now, content=text, tags=[[TAG, grant.channel]])
+        event = wrap_post(
+            rumor,
+            identity.secret,
+            epochs[0],
+            _new_key(),
+            created_at=now,
+            expiration=now + lifetime(keep),
+            randomness=secrets.token_bytes(RANDOMNESS),
+        )
+        return await self._outbox.send(event, patience, on_progress)
+
+    async def read(
+        self,
+        channel: str | None = None,
+        *,
+        watch: bool = False,
+        privacy: Privacy = "fast",
+        on_progress: Progress | None = None,
+    ) -> AsyncGenerator[Post]:
+        """Posts of one channel, or of all, in the order they came, from where the last run stopped.
+
+        Changes that owners tell of are taken on the way. `watch` waits for more and never ends. A post counts as read
+        when the next one is asked for. Raises ChannelUnknown, OfficeUnreachable, OfficeMisbehaves.
+        """
+        only = None if channel is None else await self._resolve(channel)
+        reader = Reader(self._office, self._store, self._identity(), self._clock, only)
+        posts = reader.read(watch, privacy, on_progress)
+        try:
+            async with aclosing(posts):
+                async for post in posts:
+                    yield post
+        finally:
+            reader.close()
+
+    # Within
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    async def _take(self, grant: Grant) -> Channel:
+        own = self._identity().pub.hex()
+        taken = await self._store.run(take_on, grant, own, self._office.url, self._now(), joined=True)
+        if taken is None:
+            raise InvalidInput("another channel has this id, or there are too many")
+        return taken
+
+    async def _resolve(self, name: str) -> str:
+        """The id of a channel named by id, the beginning of it, or its name where only one is called so."""
+        found = [each for each in await self.all() if each.id == name or each.name == name]
+        if not found and len(name) >= 4:
+            found = [each for each in await self.all() if each.id.startswith(name)]
+        if len(found) != 1:
+            raise ChannelUnknown("several have this name: use the id" if found else "")
+        return found[0].id
+
+    async def _grant(self, channel: str) -> Grant:
+        found = await self._store.run(grant_on, await self._resolve(channel))
+        if found is None:
+            raise ChannelUnknown("join it first")
+        return found
+
+    async def _own(self, channel: str) -> Grant:
+        found = await self._grant(channel)
+        if found.owner != self._identity().pub.hex() or found.chain is None:
+            raise NotChannelOwner
+        return found
+
+    async def _tell(
+        self, grant: Grant, members: Sequence[str], patience: float, on_progress: Progress | None = None
+    ) -> list[Receipt]:
+        receipts: list[Receipt] = []
+        for done, member in enumerate(members):
+            if on_progress is not None:
+                on_progress("telling members", done, len(members))
+            told_at = await self._store.run(told_at_on, grant, member, self._now())
+            receipt = await self._outbox.send(self._letter(grant, member, told_at), patience)
+            if receipt.accepted:
+                await self._store.run(told_on, grant, member)
+            receipts.append(receipt)
+        return receipts
+
+    def _letter(self, grant: Grant, member: str, now: int) -> Event:
+        """The same event for the same change, member and time: an office that has it takes no second stamp."""
+        identity = self._identity()
+        chain = chain_of(grant)
+        assert chain is not None
+        # Who comes later gets nothing that was before.
+        chain = chain.at(max(chain.index, chain.index_at(now)))
+        content = encode_grant(_changed(grant, version=grant.version, index=chain.index, chain=chain.key.hex()))
+        rumor = make_rumor(identity.pub, created_at=now, content=content, kind=KIND_CHANNEL)
+        pub = bytes.fromhex(member)
+        seed = f"pennypost/channel-letter/v1/{grant.channel}/{grant.version}/{member}/{now}"
+
+        def derived(name: str) -> bytes:
+            return hmac.digest(identity.secret, f"{seed}/{name}".encode(), "sha256")
+
+        secp.lift_x(pub)
+        for counter in range(256):
+            try:
+                return wrap_letter(
+                    rumor,
+                    identity.secret,
+                    Address(pub, pub),
+                    derived(f"once/{counter}"),
+                    created_at=now,
+                    expiration=now + KEEP,
+                    randomness=b"".join(derived(f"noise/{part}") for part in range(RANDOMNESS // 32)),
+                )
+            except InvalidKey:
+                continue
+        raise AssertionError("256 hashes in a row outside the curve order")
+
+
+def _changed(grant: Grant, **fields: object) -> Grant:
+    """The grant with other fields, and a higher version where none is given."""
+    return msgspec.structs.replace(grant, **{"version": grant.version + 1, **fields})
+
+
+def _new_key() -> bytes:
+    while not secp.valid_secret(secret := secrets.token_bytes(32)):
+        pass
+    return secret
