@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from pennypost.client import AsyncClient
     from pennypost.ledger import Balance
     from pennypost.mail import Mail, Receipt
+    from pennypost.notices import Announced, NoticeReceipt
+    from pennypost.offers import Bought, Sale
     from pennypost.orders import Purchase
+    from pennypost.paid_mail import PaidReceipt
     from pennypost.protocol.errors import (
         ClientError,
+        GarbageProof,
         HomeUnusable,
         InvalidInput,
         InvalidKey,
@@ -33,52 +37,67 @@ if TYPE_CHECKING:
         OfficeUnreachable,
         OtherMint,
         PaymentTimeout,
+        PaymentUnknown,
         PennypostError,
         PolicyError,
         PriceTooHigh,
         ServerError,
         ServerExtraMissing,
         StampError,
+        WalletError,
     )
     from pennypost.stamps import Check
     from pennypost.sync import Client
 
 __all__ = [
+    "Announced",
     "AsyncClient",
     "Balance",
+    "Bought",
     "Check",
     "Client",
     "ClientError",
+    "GarbageProof",
     "HomeUnusable",
     "InvalidInput",
     "InvalidKey",
     "Mail",
     "MintError",
     "NotEnoughStamps",
+    "NoticeReceipt",
     "OfficeMisbehaves",
     "OfficeUnreachable",
     "OtherMint",
+    "PaidReceipt",
     "PaymentTimeout",
+    "PaymentUnknown",
     "PennypostError",
     "PolicyError",
     "PriceTooHigh",
     "Purchase",
     "Receipt",
+    "Sale",
     "Sandbox",
     "ServerError",
     "ServerExtraMissing",
     "StampError",
+    "WalletError",
     "sandbox",
 ]
 
 _HOMES = {
+    "Announced": "notices",
     "AsyncClient": "client",
     "Balance": "ledger",
+    "Bought": "offers",
     "Check": "stamps",
     "Client": "sync",
     "Mail": "mail",
+    "NoticeReceipt": "notices",
+    "PaidReceipt": "paid_mail",
     "Purchase": "orders",
     "Receipt": "mail",
+    "Sale": "offers",
     "Sandbox": "_sandbox",
     "sandbox": "_sandbox",
 }

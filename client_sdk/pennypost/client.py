@@ -6,6 +6,10 @@ AsyncClient(office, home=…)
     .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    outbox.py
     .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py
     .channels          create, invite, post, read                               channels.py
+    .payments          Lightning payments, each payment hash once           payments.py
+    .paid              messages with their payment                          paid_mail.py
+    .offers            texts for sale                                       offers.py
+    .notices           payments that tell of a letter                       notices.py
 """
 
 from __future__ import annotations
@@ -18,14 +22,20 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from pennypost.channels import Channels
+from pennypost.desk import Desk
 from pennypost.exchange import Exchange, Progress
 from pennypost.home import Home, default_home
 from pennypost.inbox import Inbox
 from pennypost.keys import Identity, load_identity, new_identity, person
+from pennypost.lightning import Wallet, open_wallet
 from pennypost.mail import Mail, Privacy, Receipt
 from pennypost.mint_client import MintClient
+from pennypost.notices import Notices
+from pennypost.offers import Offers
 from pennypost.office import Office
 from pennypost.outbox import PATIENCE, Outbox
+from pennypost.paid_mail import PaidMail
+from pennypost.payments import Payments
 from pennypost.protocol import secp
 from pennypost.protocol.errors import InvalidKey, PennypostError
 from pennypost.protocol.event import Event
@@ -58,6 +68,7 @@ class AsyncClient:
         mint: str | None = None,
         max_stamps: int = MAX_STAMPS,
         notice: Callable[[str], None] | None = None,
+        lightning: str | Wallet | None = None,
         transport: Transport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -65,7 +76,8 @@ class AsyncClient:
 
         `home` is the directory of keys and wallet: by default that of the person (`PENNYPOST_HOME`), with a sandbox
         memory alone. `mint` is the address of the mint, by default the office's own. `max_stamps` bounds what one
-        letter may cost. `notice` is told, in sentences, what a person should know: new keys, a new wallet.
+        letter may cost. `notice` is told, in sentences, what a person should know: new keys, a new wallet. `lightning`
+        is the Lightning wallet or its link (see lightning.py); with a sandbox, by default, a fresh one of play money.
 
         Nothing is dialled and nothing written before it is needed. Raises InvalidInput for an address that is none.
         """
@@ -75,6 +87,12 @@ class AsyncClient:
         else:
             self._home = Home(home)
             url, self._transport = office.url, transport or office.transport()
+            lightning = office.wallet() if lightning is None else lightning
+        # The sandbox is reached through memory; wallets, and relays that others name, never are.
+        self._network = self._transport if isinstance(office, str) else NetworkTransport()
+        # A wallet that was handed over is its owner's to close.
+        self._own_wallet = open_wallet(lightning, self._network) if isinstance(lightning, str) else None
+        self._lightning = self._own_wallet if isinstance(lightning, str) else lightning
         self._notice, self._clock = notice, clock
         self._store = Store(self._home)
         self.office = Office(url, self._transport, self._store)
@@ -86,8 +104,17 @@ class AsyncClient:
         """Channels of this home."""
         self._identity: Identity | None = None
         self._flushed = False
-        self.stamps = Stamps(exchange)
+        self.payments = Payments(self._store, lambda: self._lightning, clock)
+        """Lightning payments, each payment hash once."""
+        desk = Desk(self.office, self._store, self._outbox, lambda: self.identity, clock)
+        self.paid = PaidMail(desk, self.payments)
+        """Messages with their payment."""
+        self.offers = Offers(desk, self.payments)
+        """Texts for sale."""
+        self.stamps = Stamps(exchange, self.payments)
         """The wallet."""
+        self.notices = Notices(desk, self.payments, self.stamps, self._network)
+        """Payments that tell of a letter."""
 
     @property
     def npub(self) -> str:
@@ -166,7 +193,7 @@ class AsyncClient:
         try:
             async with aclosing(letters):
                 async for mail in letters:
-                    yield mail
+                    yield await self.paid.mark(mail)
         finally:
             reader.close()
 
@@ -194,6 +221,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Close connections and files; closing twice is harmless."""
         await self.office.close()
+        if self._own_wallet is not None:
+            await self._own_wallet.close()
+        await self._network.close()
         await self._transport.close()
         await self._store.close()
 

@@ -24,6 +24,7 @@ from pennypost.protocol import nip19
 from pennypost.protocol.errors import InvalidInput, OfficeMisbehaves, OfficeUnreachable, ServerError, TooMany
 from pennypost.protocol.event import KIND_CHAT, Event, expiration
 from pennypost.protocol.headers import HELD, RELEASED, Header
+from pennypost.protocol.invoice_request import proof_of
 from pennypost.protocol.stealth import Scanner, open_letter
 from pennypost.store import Store
 
@@ -120,7 +121,8 @@ class Inbox:
         if rumor.kind != KIND_CHAT or (until is not None and until <= self._clock()):
             return None
         kept_until = event.created_at + 30 * 86_400 if until is None else until
-        return Mail(nip19.encode_npub(sender), rumor.content, rumor.created_at, kept_until, event.id, self._office.url)
+        npub, proof = nip19.encode_npub(sender), proof_of(rumor)
+        return Mail(npub, rumor.content, rumor.created_at, kept_until, event.id, self._office.url, proof=proof)
 
 
 async def bodies(

@@ -14,7 +14,7 @@ believed only when its hash is that of the invoice.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -79,6 +79,9 @@ class Received:
 class Wallet(Protocol):
     """A Lightning wallet. Everything but `received` ends within its time limit."""
 
+    late: int
+    """Seconds after which a payment that it was told of, and knows nothing of, is not made any more."""
+
     async def pay(self, request: str, *, max_fee_msat: int, timeout: float = PAYING) -> Paid:
         """Pay a BOLT11 invoice that names an amount.
 
@@ -127,7 +130,7 @@ class Wallet(Protocol):
         """Pay a node (33 bytes) without an invoice, with TLV records. Raises as `pay`."""
         ...
 
-    def received(self) -> AsyncIterator[Received]:
+    def received(self) -> AsyncGenerator[Received]:
         """Payments as they come in. Raises WalletUnreachable when the line breaks."""
         ...
 

@@ -18,7 +18,7 @@ import base64
 import binascii
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from hashlib import sha256
 from pathlib import Path
@@ -92,6 +92,8 @@ class _Balance(msgspec.Struct):
 
 class LndWallet:
     """One LND node. `macaroon` is the file's bytes; `certificate` the PEM it shows, None: any the system trusts."""
+
+    late = 0
 
     def __init__(self, url: str, macaroon: bytes, certificate: bytes | None) -> None:
         self._url, self._macaroon, self._certificate = url, macaroon, certificate
@@ -206,7 +208,7 @@ class LndWallet:
         """As Wallet.balance: what the channels hold on our side."""
         return _count(_decode(await self._ask("GET", "/v1/balance/channels"), _Balance).local_balance.msat)
 
-    async def received(self) -> AsyncIterator[Received]:
+    async def received(self) -> AsyncGenerator[Received]:
         """As Wallet.received."""
         async with aclosing(self._lines("GET", "/v1/invoices/subscribe", None, SILENCE)) as lines:
             async for line in lines:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pennypost.protocol.errors import TABLE, PennypostError
+from pennypost.protocol.invoice_request import Proof
 
 ACCEPTED: Final = "accepted"
 DUPLICATE: Final = "duplicate"
@@ -31,6 +32,10 @@ class Mail:
     id: str
     """The event's id at the office."""
     office: str
+    paid_msat: int = 0
+    """What was paid with it, in msat, as an invoice of ours shows; 0 without."""
+    proof: Proof | None = field(default=None, repr=False)
+    """What the writer says of a payment; only `paid_msat` was held against our invoices."""
 
 
 @dataclass(frozen=True, slots=True)

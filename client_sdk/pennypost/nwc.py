@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
@@ -65,6 +65,8 @@ REFUSALS: Final = {
 
 class NwcWallet:
     """The wallet of one link, at whichever of its relays it is found."""
+
+    late = int(PAYING) + 2 * STALE
 
     def __init__(self, link: WalletLink, transport: Transport, *, clock: Callable[[], float] = time.time) -> None:
         """Nothing is dialled yet."""
@@ -201,7 +203,7 @@ class NwcWallet:
         except InvalidPayload as error:
             raise WalletError(error.detail) from None
 
-    async def received(self) -> AsyncIterator[Received]:
+    async def received(self) -> AsyncGenerator[Received]:
         """As Wallet.received. Raises WalletCannot where the wallet does not tell of payments."""
         line = await self._opened()
         if line.info is not None and nip47.PAYMENT_RECEIVED not in line.info.notifications:

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from pennypost.line import Line, filter_of
+from pennypost.line import Line, filter_of, refusal
 from pennypost.protocol.errors import InvalidEvent, OfficeMisbehaves, OfficeUnreachable, TooMany
 from pennypost.protocol.event import KIND_GIFT_WRAP, Event, canonical, is_hex64, parse_event, verify_event
 from pennypost.protocol.frames import OkMessage
@@ -130,6 +130,19 @@ class Office:
     async def post(self, event: Event, token: str | None, timeout: float) -> OkMessage:
         """Send an event with its stamp; the office's OK."""
         return await self._posting.post(event, token, timeout)
+
+    async def release(self, hold: bytes, preimage: bytes, identifier: bytes) -> None:
+        """Have everything held under T (32 bytes) shown: the preimage and the id of request or offer open it.
+
+        Repeating it is harmless. Raises HoldWrong, HoldUnknown, or another refusal of the office.
+        """
+        body = msgspec.json.encode({"x": preimage.hex(), "id": identifier.hex()})
+        answer = await self._transport.request("POST", f"{self.url}/v1/holds/{hold.hex()}", body=body, limit=4_096)
+        if answer.status in (400, 403, 404):
+            found = _json(answer.body)
+            detail = cast("dict[str, Any]", found).get("detail") if isinstance(found, dict) else None
+            raise refusal(detail if isinstance(detail, str) else "")
+        _check_status(answer.status)
 
     async def close(self) -> None:
         """Close both connections."""

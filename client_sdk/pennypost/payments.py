@@ -4,8 +4,8 @@
                │  └──▶ failed    nothing was paid: the same invoice may be tried again, no other one with its hash
                └─ after a crash or silence the wallet is asked what became of it; it is not told to pay again
 
-A row in `begun` is never sent to the wallet a second time before the wallet has said that it knows nothing of it, and
-the time in which it could still have acted on it is over.
+A row in `begun` is not sent to the wallet a second time before the wallet has said that it knows nothing of it, and the
+time in which it could still act on it is over; then it is the same invoice, which no node pays twice.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ from pennypost.protocol.errors import (
 )
 from pennypost.store import Store
 
-FORGOTTEN: Final = 900
-"""Seconds after which a wallet that knows nothing of a payment will not make it any more; its request was over at
-twice PAYING."""
 NOTHING_PAID: Final = (PaymentFailed, WalletRefuses, WalletCannot, WalletUnreachable)
 """What a wallet raises when it certainly did not pay."""
 
@@ -78,7 +75,10 @@ class Payments:
         if known is not None and known.preimage:
             return Payment(payment_hash, known.msat, known.fee_msat, known.preimage)
         if known is not None:
-            return await self._look(wallet, payment_hash, known)
+            found = await self._look(wallet, payment_hash, known)
+            if found is not None:
+                return found
+            await self._store.run(begin_on, payment_hash, request, msat, now, invoice.expires_at)
         try:
             return await self._done(
                 payment_hash, msat, await wallet.pay(request, max_fee_msat=fee_limit(msat), timeout=timeout)
@@ -101,22 +101,20 @@ class Payments:
             return None
         if known.preimage:
             return Payment(payment_hash, known.msat, known.fee_msat, known.preimage)
-        try:
-            return await self._look(self.wallet, payment_hash, known)
-        except PaymentFailed:
-            return None
+        return await self._look(self.wallet, payment_hash, known)
 
-    async def _look(self, wallet: Wallet, payment_hash: bytes, known: Row) -> Payment:
+    async def _look(self, wallet: Wallet, payment_hash: bytes, known: Row) -> Payment | None:
+        """What the wallet says of a payment that was begun; None, and a row that failed, where it was not made."""
         try:
             found = await wallet.payment(payment_hash)
         except WalletError as error:
             raise PaymentUnknown(error.detail) from None
         if found is not None:
             return await self._done(payment_hash, known.msat, found)
-        if self._clock() < known.created_at + FORGOTTEN:
+        if self._clock() < known.created_at + wallet.late:
             raise PaymentUnknown("the wallet knows nothing of it yet")
         await self._store.run(fail_on, payment_hash)
-        raise PaymentFailed
+        return None
 
     async def _done(self, payment_hash: bytes, msat: int, paid: Paid) -> Payment:
         if not proves(paid.preimage, payment_hash):

@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import closing
 from hashlib import sha256
 from typing import Final, TypeVar
@@ -92,6 +92,8 @@ class PlayBook:
 
 class PlayWallet:
     """One wallet of a book (see lightning.Wallet)."""
+
+    late = 0
 
     def __init__(self, book: PlayBook, name: str) -> None:
         self._book, self.name = book, name
@@ -248,7 +250,7 @@ class PlayWallet:
         self._book.run(send_on)
         return Paid(preimage, 0)
 
-    async def received(self) -> AsyncIterator[Received]:
+    async def received(self) -> AsyncGenerator[Received]:
         """As Wallet.received."""
         last = self._book.run(lambda c: c.execute("SELECT coalesce(max(number), 0) FROM receipts").fetchone()[0])
         query = "SELECT number, hash, msat, comment, records FROM receipts WHERE wallet = ? AND number > ?"

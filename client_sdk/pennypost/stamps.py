@@ -23,6 +23,7 @@ from pennypost.exchange import Exchange, Progress
 from pennypost.ledger import Balance
 from pennypost.mint_client import BATCH, UNIT, Quote
 from pennypost.orders import Keyset, Purchase
+from pennypost.payments import Payments
 from pennypost.protocol import bdhke, secp
 from pennypost.protocol.errors import (
     InvalidInput,
@@ -51,6 +52,7 @@ from pennypost.protocol.token import (
 
 MOST: Final = 10_000_000
 """Stamps of one purchase or token."""
+MSAT: Final = 1_000
 POLL_FIRST: Final = 0.2
 POLL_LAST: Final = 3.0
 """Seconds between two questions whether an invoice is paid: the first pause and the longest."""
@@ -88,8 +90,8 @@ class Check:
 class Stamps:
     """The stamps of one home at one mint. All coroutines may run side by side."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: Exchange, payments: Payments) -> None:
+        self._exchange, self._payments = exchange, payments
         self._store = exchange.store
         self.mint = exchange.mint
         """The mint itself, below the wallet: what it says of itself, its keysets."""
@@ -102,11 +104,13 @@ class Stamps:
         on_invoice: Callable[[Purchase], None] | None = None,
         on_progress: Progress | None = None,
         timeout: float | None = None,
+        pay: bool = False,
     ) -> Purchase:
         """Buy stamps of 1 sat each: shows the invoice, waits until it is paid, fetches the stamps.
 
         An invoice of the same amount that an earlier run left open is taken up again. `timeout` in seconds, by default
         until the invoice expires. Raises PaymentTimeout: the purchase is kept, and had by `check` or by the same call.
+        With `pay` our Lightning wallet pays it, once; raises WalletError then, as Payments.pay.
         """
         purchase = await self.order(amount)
         if purchase.state == "issued":
@@ -115,6 +119,8 @@ class Stamps:
         try:
             if on_invoice is not None:
                 on_invoice(purchase)
+            if pay:
+                await self._payments.pay(purchase.request, amount * MSAT)
             await self._until_paid(purchase, on_progress, timeout)
             await self._exchange.issue(purchase)
         finally:

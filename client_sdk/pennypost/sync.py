@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from pennypost.client import KEEP, MAX_STAMPS, AsyncClient
 from pennypost.exchange import Progress
 from pennypost.ledger import Balance
+from pennypost.lightning import Wallet
 from pennypost.mail import Mail, Privacy, Receipt
 from pennypost.orders import Purchase
 from pennypost.outbox import PATIENCE
 from pennypost.stamps import Check
 from pennypost.stamps import Stamps as AsyncStamps
 from pennypost.sync_channels import Channels
+from pennypost.sync_trade import Notices, Offers, PaidMail
 from pennypost.threads import LoopThread
 
 if TYPE_CHECKING:
@@ -37,12 +39,19 @@ class Client:
         mint: str | None = None,
         max_stamps: int = MAX_STAMPS,
         notice: Callable[[str], None] | None = None,
+        lightning: str | Wallet | None = None,
     ) -> None:
         """As AsyncClient."""
-        self._client = AsyncClient(office, home, mint=mint, max_stamps=max_stamps, notice=notice)
+        self._client = AsyncClient(office, home, mint=mint, max_stamps=max_stamps, notice=notice, lightning=lightning)
         self._thread = LoopThread("pennypost-client")
         self.stamps = Stamps(self._client.stamps, self._thread)
         """The wallet."""
+        self.paid = PaidMail(self._client.paid, self._thread)
+        """Messages with their payment."""
+        self.offers = Offers(self._client.offers, self._thread)
+        """Texts for sale."""
+        self.notices = Notices(self._client.notices, self._thread)
+        """Payments that tell of a letter."""
         self.channels = Channels(self._client.channels, self._thread)
         """Channels of this home."""
         # Given up without being closed, it ends by itself; so it does at exit, before a sandbox made earlier.
@@ -137,10 +146,11 @@ class Stamps:
         on_invoice: Callable[[Purchase], None] | None = None,
         on_progress: Progress | None = None,
         timeout: float | None = None,
+        pay: bool = False,
     ) -> Purchase:
         """As pennypost.stamps.Stamps.buy."""
         return self._thread.call(
-            self._stamps.buy(amount, on_invoice=on_invoice, on_progress=on_progress, timeout=timeout)
+            self._stamps.buy(amount, on_invoice=on_invoice, on_progress=on_progress, timeout=timeout, pay=pay)
         )
 
     def order(self, amount: int) -> Purchase:

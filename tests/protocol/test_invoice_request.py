@@ -97,11 +97,20 @@ def test_the_proof_of_a_message() -> None:
     assert proof_of(rumor) == Proof("ab" * 32, preimage)
     assert proves_payment(Proof("ab" * 32, preimage), HASH)
     assert not proves_payment(Proof("ab" * 32, bytes(32)), HASH)
+    held = make_rumor(ASKED, created_at=1, content="hi", tags=[proof_tag("ab" * 32)])
+    assert proof_of(held) == Proof("ab" * 32, b"")
 
 
 @pytest.mark.parametrize(
     "tag",
-    [["paid"], ["paid", "ab" * 32], ["paid", "ab" * 32, "AB" * 32], ["paid", "x", "ab" * 32], ["paid", "", "", ""]],
+    [
+        ["paid"],
+        ["paid", "ab"],
+        ["paid", "ab" * 32, ""],
+        ["paid", "ab" * 32, "AB" * 32],
+        ["paid", "x", "ab" * 32],
+        ["paid", "", "", ""],
+    ],
 )
 def test_proofs_that_are_none(tag: list[str]) -> None:
     assert proof_of(make_rumor(ASKED, created_at=1, content="hi", tags=[tag])) is None

@@ -52,6 +52,7 @@ async def dies(
     way: Way,
     step: int,
     monkeypatch: Any,
+    **options: Any,
 ) -> bool:
     """Do `work` in this home and die at a step; False when the work had no such step and was done."""
     meddler = Meddler(office.transport())
@@ -62,7 +63,7 @@ async def dies(
             meddler.lose_answer = step
         else:
             kill_after_commit(patch, step)
-        client = AsyncClient(office, home, transport=meddler)
+        client = AsyncClient(office, home, transport=meddler, **options)
         try:
             await work(client)
         except (Killed, PennypostError):

@@ -50,6 +50,7 @@ class Lnbits:
             "LNBITS_PRICE_AGGREGATOR_ENABLED": "false",
             "LNBITS_EXCHANGE_RATE_PROVIDERS": "[]",
             "LNBITS_RATE_LIMIT_NO": "100000",
+            "LNBITS_ALLOW_CUSTOM_WALLET_LIGHTNING_ADDRESSES": "true",
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -82,6 +83,22 @@ class Lnbits:
             made = client.post(f"{self.url}/api/v1/account", json={"name": "till"})
         assert made.status_code == 200, made.text
         return made.json()["inkey"]
+
+    def address(self, name: str) -> tuple[str, str]:
+        """A new account with a Lightning address: the address and its invoice/read key."""
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=20) as client:
+            made = client.post("/api/v1/account", json={"name": name}).json()
+            named = client.patch(
+                "/api/v1/wallet", json={"lightning_address": name}, headers={"X-Api-Key": made["adminkey"]}
+            )
+        assert named.status_code == 200, named.text
+        return f"{name}@{self.url.removeprefix('http://')}", made["inkey"]
+
+    def comments(self, key: str) -> list[str]:
+        """What payers wrote to this wallet."""
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=20) as client:
+            found = client.get("/api/v1/payments", headers={"X-Api-Key": key}).json()
+        return [each["extra"]["comment"] for each in found if each["status"] == "success"]
 
     def freeze(self) -> None:
         """It stays there and does nothing."""

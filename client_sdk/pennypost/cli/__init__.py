@@ -1,6 +1,7 @@
 """The command line.
 
-    main ▶ root options ▶ keys · wallet · send · inbox · channel · doctor      and, from entry points, the server's
+    main ▶ root options ▶ keys · wallet · send · inbox · channel · pay · offer · buy · notice · doctor
+                          and, from entry points, the server's
 
 Results on stdout (text, or JSON lines with --json), people's talk on stderr, an error as a sentence with its remedy and
 an exit code from one table (exit_codes.py).
@@ -15,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from pennypost.cli import channel, keys, wallet
+from pennypost.cli import channel, keys, notice, offer, pay, wallet
 from pennypost.cli.doctor import doctor
 from pennypost.cli.exit_codes import INTERRUPTED, OTHER, TABLE, exit_code
 from pennypost.cli.mail import inbox, send
@@ -38,6 +39,10 @@ app.add_typer(wallet.app, name="wallet")
 app.add_typer(channel.app, name="channel")
 app.command("send", cls=Command)(send)
 app.command("inbox", cls=Command)(inbox)
+app.add_typer(pay.app, name="pay")
+app.add_typer(offer.app, name="offer")
+app.command("buy", cls=Command)(offer.buy)
+app.add_typer(notice.app, name="notice")
 app.command("doctor", cls=Command)(doctor)
 
 

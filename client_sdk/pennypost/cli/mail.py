@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from pennypost.cli.exit_codes import exit_code
-from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, explain, plain, stamps, when
+from pennypost.cli.talk import (
+    HomeOption,
+    JsonOption,
+    MintOption,
+    OfficeOption,
+    Talk,
+    explain,
+    plain,
+    sats,
+    stamps,
+    when,
+)
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -82,7 +93,7 @@ def inbox(
     async def work(client: AsyncClient) -> int:
         found = 0
         async for mail in client.inbox(watch=watch, again=again, privacy=privacy, on_progress=talk.progress):
-            talk.result(asdict(mail), _letter(mail))
+            show_mail(talk, mail)
             found += 1
         return found
 
@@ -90,7 +101,15 @@ def inbox(
         talk.say("No new mail.")
 
 
+def show_mail(talk: Talk, mail: Mail) -> None:
+    """One letter; what its writer only says of a payment is left out."""
+    shown = asdict(mail)
+    del shown["proof"]
+    talk.result(shown, _letter(mail))
+
+
 def _letter(mail: Mail) -> str:
     # Indented, so that no letter can look like the beginning of another.
     lines = "\n".join(f"    {line}" for line in plain(mail.text).split("\n"))
-    return f"From {mail.sender} on {when(mail.sent_at)}\n{lines}\n"
+    paid = f", with {sats(mail.paid_msat)}" if mail.paid_msat else ""
+    return f"From {mail.sender} on {when(mail.sent_at)}{paid}\n{lines}\n"

@@ -32,6 +32,15 @@ OfficeOption = Annotated[
     typer.Option("--office", metavar="URL", help=f"The post office (default: PENNYPOST_OFFICE, else {OFFICE})."),
 ]
 MintOption = Annotated[str | None, typer.Option("--mint", metavar="URL", help="The mint (default: the office's own).")]
+LightningOption = Annotated[
+    str | None,
+    typer.Option(
+        "--nwc",
+        "--lightning",
+        metavar="LINK|FILE",
+        help="The Lightning wallet: a file with its link (default: PENNYPOST_WALLET_FILE), or the link itself.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
 
 T = TypeVar("T")
@@ -126,6 +135,12 @@ def when(seconds: int) -> str:
 def stamps(count: int) -> str:
     """`1 stamp`, `2 stamps`."""
     return f"{count} stamp{'' if count == 1 else 's'}"
+
+
+def sats(msat: int) -> str:
+    """An amount in msat as `21 sat`, `0.5 sat`: exact."""
+    whole, rest = divmod(msat, 1_000)
+    return f"{whole}{f'.{rest:03}'.rstrip('0') if rest else ''} sat"
 
 
 def explain(error: PennypostError) -> str:

@@ -12,7 +12,18 @@ import typer
 
 from pennypost.cli.exit_codes import BY_ERROR
 from pennypost.cli.plugins import Command
-from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, plain, stamps, when
+from pennypost.cli.talk import (
+    HomeOption,
+    JsonOption,
+    LightningOption,
+    MintOption,
+    OfficeOption,
+    Talk,
+    plain,
+    stamps,
+    when,
+)
+from pennypost.lightning import read_link
 from pennypost.protocol.errors import InvalidInput, OfficeUnreachable, PennypostError
 
 if TYPE_CHECKING:
@@ -35,21 +46,28 @@ def buy(
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0, help="Seconds to wait for the payment (default: its expiry).")
     ] = None,
+    nwc: LightningOption = None,
 ) -> None:
     """Buy stamps: prints a Lightning invoice (BOLT11), waits until it is paid, fetches the stamps.
 
-    Interrupted or killed, run the same command again: the same invoice is taken up, and what was paid is had.
+    Interrupted or killed, run the same command again: the same invoice is taken up, and what was paid is had. With
+    --nwc, or a wallet named in PENNYPOST_WALLET_FILE, that wallet pays the invoice, once.
 
     Examples:
 
       pennypost wallet buy 10
       pennypost wallet buy 10 --home alice --json
+      pennypost wallet buy 10 --nwc wallet.link
     """
     talk = Talk(context, home, office, mint, as_json)
+    link = read_link(nwc)
 
     def invoice(purchase: Purchase) -> None:
-        talk.say(f"Pay this invoice over {amount} sat, until {when(purchase.expiry)}:")
-        if sys.stderr.isatty():
+        if link is not None:
+            talk.say(f"Your wallet pays this invoice over {amount} sat:")
+        else:
+            talk.say(f"Pay this invoice over {amount} sat, until {when(purchase.expiry)}:")
+        if link is None and sys.stderr.isatty():
             _draw(purchase.request)
         value = {"state": "unpaid", "amount": amount, "request": purchase.request, "quote": purchase.quote}
         talk.result(value | {"expiry": purchase.expiry}, purchase.request)
@@ -59,10 +77,10 @@ def buy(
             info = await client.stamps.mint.info()
             if info.motd:
                 talk.say(f"The mint says: {plain(info.motd)}")
-        await client.stamps.buy(amount, on_invoice=invoice, on_progress=talk.progress, timeout=timeout)
+        await client.stamps.buy(amount, on_invoice=invoice, on_progress=talk.progress, timeout=timeout, pay=bool(link))
         return await client.stamps.balance()
 
-    balance = talk.run(work)
+    balance = talk.run(work, lightning=link)
     talk.say(f"Bought {stamps(amount)}; the wallet has {balance}.")
     talk.result({"state": "issued", "amount": amount, "balance": balance}, "")
 

@@ -207,6 +207,13 @@ class LetterTooLarge(InvalidInput):
     remedy = "Shorten it, or send a link to the rest; no stamp was used."
 
 
+class FileUnusable(InvalidInput):
+    """This file cannot be used."""
+
+    code = "file"
+    remedy = "Name another one, or correct it; what is in the database is untouched."
+
+
 class BackupUnusable(InvalidInput):
     """This is not a whole backup of a mint."""
 
@@ -784,6 +791,13 @@ class MintNotStarted(ConfigurationError):
     remedy = "Check that the settings name its data folder and its database; `pennypost up` starts a new one."
 
 
+class OfficeNotStarted(ConfigurationError):
+    """No post office was ever started on this database."""
+
+    code = "no-office"
+    remedy = "Check that the settings name its data folder and its database; `pennypost up` starts a new one."
+
+
 class SchemaMismatch(ConfigurationError):
     """The database is not at the schema of this program."""
 
@@ -896,6 +910,13 @@ class AmountTooHigh(ClientError):
 
     code, status = "amount", 402
     remedy = "Nothing was paid. Allow more (--most), or do without."
+
+
+class CommentTooShort(ClientError):
+    """The receiver takes no comment long enough for a notice."""
+
+    code, status = "comment", 422
+    remedy = "Nothing was posted or paid. Tell him the notice another way: leave out --pay, and hand him the text."
 
 
 class OfferExpired(ClientError):

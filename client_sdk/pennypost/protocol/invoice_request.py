@@ -1,7 +1,8 @@
 """A message with its payment: the sender asks for an invoice, checks it, pays, and says so (wire contract, section 4).
 
-    sender     kind 4412 {"msat", "about", "expires"}  ──sealed──▶  receiver
-    receiver   kind 4413 {"request", "invoice"}        ──sealed──▶  sender      BOLT11, description_hash = request's id
+    sender     kind 4412 {"msat", "expires", "about", "nonce"}  ──sealed──▶  receiver
+    receiver   kind 4413 {"request", "invoice"}                 ──sealed──▶  sender
+               a BOLT11 whose description_hash is the id of the request's rumor
     sender     check_invoice ─▶ pay ─▶ kind 14 with ["paid", request's id, preimage]  ──sealed──▶  receiver
 
 Both kinds travel inside seals alone. The preimage proves that the invoice was paid, not by whom. Amounts are in msat.
@@ -38,11 +39,15 @@ _MAX_INVOICE: Final = 4_000
 
 
 class InvoiceRequest(msgspec.Struct, frozen=True):
-    """What an invoice is asked for: `msat` is what is offered, 0: the receiver's price. `expires` in Unix seconds."""
+    """What an invoice is asked for: `msat` is what is offered, 0: the receiver's price. `expires` in Unix seconds.
+
+    `nonce` is random: no two requests have the same id, or one invoice would answer both.
+    """
 
     msat: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
     expires: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
     about: Annotated[str, msgspec.Meta(max_length=MAX_ABOUT)] = ""
+    nonce: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class InvoiceAnswer(msgspec.Struct, frozen=True):
@@ -53,7 +58,10 @@ class InvoiceAnswer(msgspec.Struct, frozen=True):
 
 
 class Proof(NamedTuple):
-    """What a message says of its payment: the request's id (64 hex digits) and the preimage (32 bytes)."""
+    """What a message says of its payment: the request's id (64 hex digits) and the preimage (32 bytes).
+
+    The preimage is empty in a letter that was held: who released it knew the preimage, and told the office.
+    """
 
     request: str
     preimage: bytes
@@ -129,16 +137,16 @@ def check_invoice(
     return found
 
 
-def proof_tag(request: str, preimage: bytes) -> list[str]:
-    """The tag of a message that was paid for; it goes inside the seal."""
-    return [TAG, request, preimage.hex()]
+def proof_tag(request: str, preimage: bytes = b"") -> list[str]:
+    """The tag of a message that was paid for, or is held until it is; it goes inside the seal."""
+    return [TAG, request, preimage.hex()] if preimage else [TAG, request]
 
 
 def proof_of(rumor: Rumor) -> Proof | None:
     """What a message says of its payment; None without, or where it cannot be read."""
     for tag in rumor.tags:
-        if tag[0] == TAG and len(tag) == 3 and is_hex64(tag[1]) and is_hex64(tag[2]):
-            return Proof(tag[1], bytes.fromhex(tag[2]))
+        if tag[0] == TAG and len(tag) in (2, 3) and is_hex64(tag[1]) and (len(tag) == 2 or is_hex64(tag[2])):
+            return Proof(tag[1], bytes.fromhex(tag[2]) if len(tag) == 3 else b"")
     return None
 
 

@@ -132,12 +132,14 @@ def wrap_letter(
     expiration: int,
     randomness: bytes,
     sealed_at: int | None = None,
+    hold: bytes | None = None,
 ) -> Event:
     """The event that carries the rumor to `address`, and whose receiver only he can tell.
 
     `one_time_secret` is 32 fresh bytes and `randomness` RANDOMNESS more, both for this letter alone; times are in Unix
-    seconds, `sealed_at` is `created_at` unless given. Raises LetterTooLarge over 16 KiB, InvalidKey for unusable keys
-    and InvalidInput where the rumor names another author than the sender.
+    seconds, `sealed_at` is `created_at` unless given. With `hold` (T, 32 bytes) it is shown once it is released.
+    Raises LetterTooLarge over 16 KiB, InvalidKey for unusable keys and InvalidInput where the rumor names another
+    author than the sender.
     """
     return wrap_to(
         *derive(one_time_secret, address),
@@ -148,6 +150,7 @@ def wrap_letter(
         expiration=expiration,
         randomness=randomness,
         sealed_at=sealed_at,
+        hold=hold,
     )
 
 
@@ -162,6 +165,7 @@ def wrap_to(
     expiration: int,
     randomness: bytes,
     sealed_at: int | None = None,
+    hold: bytes | None = None,
 ) -> Event:
     """`wrap_letter` for P* (32 bytes) and view tag (4 bytes) that were derived before."""
     if len(randomness) != RANDOMNESS:
@@ -181,7 +185,7 @@ def wrap_to(
         stealth_pub,
         created_at=created_at,
         randomness=randomness[half:],
-        tags=[["vt", tag.hex()], ["expiration", str(expiration)]],
+        tags=[["vt", tag.hex()], ["expiration", str(expiration)], *([] if hold is None else [["hold", hold.hex()]])],
     )
 
 

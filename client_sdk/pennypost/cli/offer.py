@@ -1,0 +1,208 @@
+"""`pennypost offer` and `pennypost buy`: texts for sale."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from pennypost.cli.mail import KEEP, TEXT_LIMIT
+from pennypost.cli.plugins import Command
+from pennypost.cli.talk import (
+    HomeOption,
+    JsonOption,
+    LightningOption,
+    MintOption,
+    OfficeOption,
+    Talk,
+    plain,
+    sats,
+    when,
+)
+from pennypost.lightning import read_link
+from pennypost.protocol.errors import GarbageProof
+from pennypost.protocol.nip19 import encode_npub
+from pennypost.protocol.offer import judge as judge_evidence
+
+if TYPE_CHECKING:
+    from pennypost.client import AsyncClient
+
+LOOK: Final = 2.0
+"""Seconds between two looks at the wallet while watching."""
+
+app = typer.Typer(help="Texts for sale: make, settle, sales, list, judge; and `pennypost buy`.", no_args_is_help=True)
+
+
+@app.command("make", cls=Command)
+def make(
+    context: typer.Context,
+    text: Annotated[
+        str, typer.Argument(metavar="[TEXT|-]", help="What is sold; - or nothing reads it from stdin.")
+    ] = "-",
+    to: Annotated[
+        list[str] | None, typer.Option("--to", help="A buyer: npub, nprofile or hex. May be repeated.")
+    ] = None,
+    sat: Annotated[int, typer.Option("--sat", min=1, help="The price for each buyer.")] = 21,
+    description: Annotated[str, typer.Option("--description", help="What the buyer sees before he pays.")] = "",
+    valid: Annotated[Literal["1h", "1d", "7d", "30d"], typer.Option("--valid", help="How long it can be paid.")] = "1d",
+    trust_office: Annotated[
+        bool, typer.Option("--trust-office", help="Last resort: let the office hand out the key.")
+    ] = False,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    mint: MintOption = None,
+    as_json: JsonOption = False,
+    nwc: LightningOption = None,
+) -> None:
+    """Offer a text to buyers; the payment releases its key, and to nobody else. Takes two stamps a buyer.
+
+    Examples:
+
+      pennypost offer make "the report" --to npub1… --sat 100 --description "October" --nwc wallet.link
+      pennypost offer make - --to npub1… --to npub1… --sat 100 < report.txt
+    """
+    talk = Talk(context, home, office, mint, as_json)
+    if text == "-":
+        text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
+    link = read_link(nwc)
+    sales = talk.run(
+        lambda client: client.offers.sell(
+            to or [],
+            text,
+            sat=sat,
+            description=description,
+            valid=KEEP[valid],
+            trust_office=trust_office,
+            on_progress=talk.progress,
+        ),
+        lightning=link,
+    )
+    for sale in sales:
+        talk.result(asdict(sale), sale.offer)
+        talk.say(f"Offered to {sale.buyer} for {sale.sat} sat until {when(sale.expires_at)}.")
+    if any(sale.hold for sale in sales):
+        talk.say("Your wallet holds the payments until you take them: keep `pennypost offer settle --watch` running.")
+
+
+@app.command("settle", cls=Command)
+def settle(
+    context: typer.Context,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and take payments as they come.")] = False,
+    nwc: LightningOption = None,
+) -> None:
+    """Take the payments that your wallet holds for your offers, which gives the buyers their keys.
+
+    Examples:
+
+      pennypost offer settle --nwc wallet.link
+      pennypost offer settle --watch --nwc wallet.link
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+
+    async def work(client: AsyncClient) -> int:
+        count = 0
+        while True:
+            for each in await client.offers.settle():
+                count += 1
+                talk.result({"id": each.subject, "msat": each.msat}, f"{each.subject}  {sats(each.msat)}")
+            if not watch:
+                return count
+            await asyncio.sleep(LOOK)
+
+    if not talk.run(work, lightning=read_link(nwc)):
+        talk.say("Nothing new was paid.")
+
+
+@app.command("sales", cls=Command)
+def sales(
+    context: typer.Context, home: HomeOption = None, office: OfficeOption = None, as_json: JsonOption = False
+) -> None:
+    """List your offers and how they stood when you last looked (`settle`). Asks nobody.
+
+    Examples:
+
+      pennypost offer sales --json
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+    for each in talk.run(lambda client: client.offers.sales()):
+        npub = encode_npub(bytes.fromhex(each.peer))
+        value = {"id": each.subject, "buyer": npub, "msat": each.msat, "state": each.state, "hold": each.hold}
+        talk.result(value | {"expires_at": each.expires_at}, f"{each.subject}  {npub}  {sats(each.msat)}  {each.state}")
+
+
+@app.command("list", cls=Command)
+def listing(
+    context: typer.Context, home: HomeOption = None, office: OfficeOption = None, as_json: JsonOption = False
+) -> None:
+    """List what is offered to you; `pennypost buy` takes the beginning of an id.
+
+    Examples:
+
+      pennypost offer list
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+    found = talk.run(lambda client: client.offers.all())
+    for each in found:
+        trust = "  (you would trust the office with the key)" if each.trusts_office else ""
+        said = plain(each.description).replace("\n", " ")
+        text = f"{each.id[:16]}  {each.seller}  {each.sat} sat  until {when(each.expires_at)}  {each.state}{trust}"
+        talk.result(asdict(each), f"{text}\n    {said}" if said else text)
+    if not found:
+        talk.say("Nothing is offered to you.")
+
+
+@app.command("judge", cls=Command)
+def judge(
+    context: typer.Context,
+    evidence: Annotated[str, typer.Argument(metavar="EVIDENCE|-", help="ppg1…; - reads it from stdin.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check somebody's evidence that what he paid for was garbage. Needs no keys and asks nobody.
+
+    Examples:
+
+      pennypost offer judge ppg1…
+    """
+    talk = Talk(context, as_json=as_json)
+    offer = judge_evidence(sys.stdin.read(1 << 17) if evidence == "-" else evidence)
+    npub = encode_npub(offer.seller)
+    value = {"seller": npub, "msat": offer.msat, "description": offer.description, "id": offer.id.hex()}
+    talk.result(value, f"True: {npub} signed an offer for {sats(offer.msat)} that does not hold what it promises.")
+
+
+def buy(
+    context: typer.Context,
+    offer: Annotated[str, typer.Argument(help="The offer's text (ppo1…), or the beginning of its id.")],
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    mint: MintOption = None,
+    as_json: JsonOption = False,
+    most: Annotated[int, typer.Option("--most", min=1, help="The most that it may cost, in sat.")] = 1_000,
+    trust_office: Annotated[
+        bool, typer.Option("--trust-office", help="Also an offer whose key the office hands out.")
+    ] = False,
+    nwc: LightningOption = None,
+) -> None:
+    """Buy an offered text: verify everything, pay over Lightning, open it. The same command again pays no second time.
+
+    Examples:
+
+      pennypost buy 1f2e3d4c --nwc wallet.link
+      pennypost buy ppo1… --most 100 --json
+    """
+    talk = Talk(context, home, office, mint, as_json)
+    try:
+        bought = talk.run(
+            lambda client: client.offers.buy(offer, most=most, trust_office=trust_office), lightning=read_link(nwc)
+        )
+    except GarbageProof as error:
+        talk.result({"evidence": error.evidence}, error.evidence)
+        raise
+    talk.result(asdict(bought), plain(bought.text))
+    talk.say(f"Paid {sats(bought.msat)} and {sats(bought.fee_msat)} of fees to {bought.seller}.")

@@ -1,0 +1,322 @@
+"""Lightning notices: a payment tells its receiver that a letter waits for him (wire contract, section 3).
+
+    send     how long a comment is taken? ─▶ notice that fits ─▶ letter posted ─▶ payment with the notice
+             carried by an LNURL-pay comment, by keysend (TLV 34349334), or by hand
+    receive  payment of our wallet, or pasted text ─▶ read: who, until when, where. Nothing is looked up
+             ─▶ the person decides ─▶ fetch: the letter by that key, opened, its signature over the notice checked
+
+The letter is a stealth wrap as any other, so its receiver finds it by scanning too.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from pennypost import lnurl
+from pennypost.desk import DAY, Desk, new_secret
+from pennypost.keys import person
+from pennypost.line import refusal
+from pennypost.mail import Mail, Receipt
+from pennypost.office import Office
+from pennypost.outbox import ANSWER, PATIENCE
+from pennypost.payments import Payments
+from pennypost.protocol import nip19
+from pennypost.protocol.errors import (
+    AmountTooHigh,
+    CommentTooShort,
+    InvalidInput,
+    InvalidNotice,
+    NotFound,
+    OfficeUnreachable,
+    PennypostError,
+    PriceTooHigh,
+)
+from pennypost.protocol.event import KIND_CHAT, Event, expiration
+from pennypost.protocol.notice import (
+    BLASTR,
+    MAX_WHERE,
+    SHORTEST,
+    TLV,
+    NewNotice,
+    Notice,
+    confirms,
+    find_notice,
+    new_notice,
+    read_notice,
+)
+from pennypost.stamps import Stamps
+from pennypost.transport import Transport, is_loopback, parse_address
+
+MSAT: Final = 1_000
+MOST: Final = 100
+"""The most that a notice may cost unless told otherwise, in sat."""
+MAX_SAT: Final = 1_000_000
+RELAYS: Final = 200
+"""Relays of one broadcast."""
+NAMED: Final = 4
+"""Relays of a stranger's notice that are asked."""
+
+Carrier = Literal["comment", "keysend", "hand"]
+
+_NODE: Final = re.compile(r"0[23][0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one relay asks for a letter."""
+
+    relay: str
+    sat: int | None
+    """None where it does not answer, or asks for stamps of another mint: it is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeReceipt:
+    """What became of a letter and its notice."""
+
+    notice: str
+    """The text ppn1…, to hand over where no payment carried it."""
+    carrier: Carrier
+    signed: bool
+    """Whether the notice says who writes; a short comment leaves no room for it."""
+    msat: int
+    """What the payment brought the receiver; 0 without one."""
+    fee_msat: int
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A notice that came in, read without asking anybody."""
+
+    notice: str
+    sender: str | None
+    """The writer's npub, proved by his signature; None where he does not say."""
+    where: str
+    expires_at: int
+    msat: int = 0
+    """What the payment brought that carried it; 0 where it was pasted."""
+
+
+class Notices:
+    """Lightning notices of one home."""
+
+    def __init__(self, desk: Desk, payments: Payments, stamps: Stamps, network: Transport) -> None:
+        """`network` reaches addresses that others name."""
+        self._desk, self._payments, self._stamps, self._network = desk, payments, stamps, network
+
+    # Sending
+
+    async def send(
+        self,
+        to: str,
+        text: str,
+        *,
+        pay: str | None = None,
+        sat: int = 1,
+        most: int = MOST,
+        anonymous: bool = False,
+        where: str | None = None,
+        relays: Sequence[str] = (),
+        max_stamps: int = 64,
+        keep: int = 7 * DAY,
+        patience: float = PATIENCE,
+    ) -> NoticeReceipt:
+        """Write to somebody, and tell him by a payment of `sat` to `pay`: a Lightning address, an LNURL, or a node's
+        key (66 hex digits). Without `pay` the notice is yours to hand over.
+
+        `where` says which relay has the letter (39 characters, by default this office); `relays` sends it to more, for
+        `max_stamps` in all (see `prices`), and the notice then says "blastr". Where the receiver takes only short
+        comments the notice leaves out first where, then who. Before anything is posted it is refused: CommentTooShort,
+        AmountTooHigh, PriceTooHigh, InvalidInput, and what the receiver's service raises. After the letter is posted
+        the payment can fail (WalletError): the letter stays, to be found by scanning.
+        """
+        receiver = person(to)
+        if not 0 < sat <= MAX_SAT:
+            raise InvalidInput("a payment is of 1 sat or more")
+        if pay is not None and sat > most:
+            raise AmountTooHigh
+        node = bytes.fromhex(pay) if pay is not None and _NODE.fullmatch(pay) else None
+        point = await lnurl.look_up(pay, self._network) if pay is not None and node is None else None
+        if pay is not None:
+            _ = self._payments.wallet
+        new, signed = self._fit(receiver, anonymous, where, relays, keep, None if point is None else point.comment)
+        if point is not None and not point.least <= sat * MSAT <= point.most:
+            raise InvalidInput(f"the receiver takes {-(-point.least // MSAT)} to {point.most // MSAT} sat")
+        letter = self._desk.letter(receiver, text, tags=[new.tag], keep=keep, one_time=new.author_secret)
+        offices = await self._choose(letter.event, relays, max_stamps)
+        receipt = await self._desk.post(letter.event, patience)
+        if receipt.error is not None:
+            raise receipt.error
+        receipts = [receipt, *[await self._put(letter.event, office, price) for office, price in offices]]
+        carrier: Carrier = "hand"
+        paid = fee = 0
+        if point is not None:
+            request = await lnurl.request_invoice(point, sat * MSAT, new.text, self._network)
+            payment = await self._payments.pay(request, sat * MSAT)
+            carrier, paid, fee = "comment", payment.msat, payment.fee_msat
+        elif node is not None:
+            done = await self._payments.wallet.keysend(node, sat * MSAT, {TLV: new.text.encode()})
+            carrier, paid, fee = "keysend", sat * MSAT, done.fee_msat
+        return NoticeReceipt(new.text, carrier, signed, paid, fee, tuple(receipts))
+
+    def _fit(
+        self, receiver: bytes, anonymous: bool, where: str | None, relays: Sequence[str], keep: int, room: int | None
+    ) -> tuple[NewNotice, bool]:
+        """The longest notice that the comment has room for, and whether it says who writes."""
+        if room is not None and room < SHORTEST:
+            raise CommentTooShort(f"it takes {room} characters")
+        hint = where if where is not None else BLASTR if relays else self._hint()
+        secret = None if anonymous else self._desk.identity.secret
+        for signer, place in ((secret, hint), (secret, ""), (None, hint), (None, "")):
+            new = new_notice(
+                receiver,
+                new_secret(),
+                expiry=self._desk.now() + keep,
+                sender_secret=signer,
+                where=place,
+                aux=secrets.token_bytes(32),
+            )
+            if room is None or len(new.text) <= room:
+                return new, signer is not None
+        raise CommentTooShort
+
+    def _hint(self) -> str:
+        """This office as a notice names it; nothing where its name is too long."""
+        hint = self._desk.office.url.removeprefix("https://")
+        return hint if len(hint) <= MAX_WHERE else ""
+
+    async def prices(self, text: str, relays: Sequence[str], *, keep: int = 7 * DAY) -> list[Price]:
+        """What each relay asks for such a letter, this office first; nothing is sent."""
+        letter = self._desk.letter(self._desk.identity.pub, text, keep=keep)
+        own = await self._desk.office.price(letter.event, self._desk.now())
+        return [Price(self._desk.office.url, own.sat), *[each for _, each in await self._ask(letter.event, relays)]]
+
+    async def _ask(self, event: Event, relays: Sequence[str]) -> list[tuple[Office, Price]]:
+        if len(relays) > RELAYS:
+            raise InvalidInput("a letter goes to 200 relays at most")
+        found: list[tuple[Office, Price]] = []
+        for url in dict.fromkeys(parse_address(each) for each in relays):
+            if url == self._desk.office.url:
+                continue
+            office = Office(url, self._network, self._desk.store)
+            try:
+                asked = await office.price(event, self._desk.now(), fresh=True)
+                name = await self._stamps.mint.name(asked.mints) if asked.sat else ""
+                found.append((office, Price(url, asked.sat if not asked.sat or name in asked.mints else None)))
+            except PennypostError:
+                found.append((office, Price(url, None)))
+        return found
+
+    async def _choose(self, event: Event, relays: Sequence[str], max_stamps: int) -> list[tuple[Office, int]]:
+        """The relays that can be paid, with their prices. Raises PriceTooHigh for the whole, this office's too."""
+        if not relays:
+            return []
+        offices = await self._ask(event, relays)
+        own = await self._desk.office.price(event, self._desk.now())
+        total = own.sat + sum(price.sat or 0 for _, price in offices)
+        if total > max_stamps:
+            for office, _ in offices:
+                await office.close()
+            raise PriceTooHigh(f"{total} stamps in all")
+        chosen: list[tuple[Office, int]] = []
+        for office, price in offices:
+            if price.sat is None:
+                await office.close()
+            else:
+                chosen.append((office, price.sat))
+        return chosen
+
+    async def _put(self, event: Event, office: Office, price: int) -> Receipt:
+        """Post to another relay, with a token that is in the wallet's books until somebody took it."""
+        try:
+            token = await self._stamps.send(price) if price else None
+            answer = await office.post(event, token, ANSWER)
+            code = "accepted" if answer.accepted else refusal(answer.message).code
+            stamps = price if answer.accepted and not answer.message.startswith("duplicate") else 0
+            return Receipt(event.id, office.url, answer.accepted, code, stamps, expiration(event) or 0)
+        except PennypostError as error:
+            return Receipt(event.id, office.url, False, error.code, 0, 0)
+        finally:
+            await office.close()
+
+    # Receiving
+
+    def read(self, text: str, *, msat: int = 0) -> Announced:
+        """The notice in a comment or a pasted text, and who wrote it, proved. Asks nobody. Raises InvalidNotice."""
+        found, notice = self._open(text)
+        npub = None if notice.sender is None else nip19.encode_npub(notice.sender)
+        return Announced(found, npub, notice.where, notice.expiry, msat)
+
+    def _open(self, text: str) -> tuple[str, Notice]:
+        found = find_notice(text)
+        if found is None:
+            raise InvalidNotice("there is none in it")
+        return found, read_notice(found, self._desk.identity.secret)
+
+    async def watch(self) -> AsyncGenerator[Announced]:
+        """Notices in the payments that our wallet receives, as they come; others' payments are passed over.
+
+        Nothing is looked up. Raises WalletUnreachable when the line breaks, WalletCannot, NoWallet.
+        """
+        received = self._payments.wallet.received()
+        async with aclosing(received) as payments:
+            async for payment in payments:
+                record = payment.records.get(TLV, b"").decode("ascii", errors="replace")
+                for text in (payment.comment, record):
+                    try:
+                        yield self.read(text, msat=payment.msat)
+                        break
+                    except InvalidNotice:
+                        continue
+
+    async def fetch(self, notice: str) -> Mail:
+        """The letter that a notice announces: after the decision, for this asks a relay for it.
+
+        This office is asked first, then the relays that the notice names: https, on the public net, no redirect. Raises
+        InvalidNotice, NotFound where none has it or what is there is not its letter, OfficeUnreachable.
+        """
+        _, read = self._open(notice)
+        unreachable: OfficeUnreachable | None = None
+        for office in [self._desk.office, *await self._named(read)]:
+            try:
+                for event in await office.letters([read.author]):
+                    found = self._desk.open(event)
+                    if found is not None and found[1].kind == KIND_CHAT and confirms(read, *found):
+                        sender, rumor = found
+                        until = expiration(event) or event.created_at + 30 * DAY
+                        npub = nip19.encode_npub(sender)
+                        return Mail(npub, rumor.content, rumor.created_at, until, event.id, office.url)
+            except OfficeUnreachable as error:
+                unreachable = error
+            finally:
+                if office is not self._desk.office:
+                    await office.close()
+        if unreachable is not None:
+            raise unreachable
+        raise NotFound("no relay has the letter of this notice")
+
+    async def _named(self, notice: Notice) -> list[Office]:
+        """The relays a stranger names, where they are on the public net, or on this machine as our own office is."""
+        offices: list[Office] = []
+        for place in notice.where.split()[:NAMED]:
+            if place == BLASTR:
+                continue
+            try:
+                url = parse_address(place)
+                own = is_loopback(url) and is_loopback(self._desk.office.url)
+                if not own:
+                    if not url.startswith("https://") and not (urlsplit(url).hostname or "").endswith(".onion"):
+                        continue
+                    await lnurl.check_public(urlsplit(url).hostname or "")
+            except (InvalidInput, OfficeUnreachable):
+                continue
+            if url != self._desk.office.url:
+                offices.append(Office(url, self._network, self._desk.store))
+        return offices
