@@ -128,7 +128,7 @@ class Swap:
             except Unanswered as error:
                 if not error.sent:
                     self._open_since = before
-                raise
+                    raise
             except Nonsense as error:
                 log.warning("a mint elsewhere misbehaves", mint=self._mint.url, reason=str(error))
         states = await self._mint.states([each.y for each in entry.inputs])
