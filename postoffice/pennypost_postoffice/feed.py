@@ -9,14 +9,16 @@ Readers are woken by commits of this process, and by the follower for those of o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, select, update
 
+from pennypost.protocol.errors import FeedFull
 from pennypost.protocol.headers import START
 from pennypost_mint.runtime.limits import FEED_PAGE, FEED_WAIT, FEED_WAITERS, PAGE
 from pennypost_mint.runtime.sets import insert_rows
@@ -26,6 +28,15 @@ if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
 _OFFSET = struct.Struct(">I")
+
+WAKE = 100
+"""Readers woken at once, so that thousands of them do not keep everyone else from being served."""
+
+SHARED = 1_000
+SMALL = 4_096
+"""Looks that are shared at once, and bytes of one that is kept for those who are woken later."""
+
+Gone = Callable[[], Awaitable[None]]
 
 _ADVANCE = (
     update(feed_head)
@@ -98,10 +109,13 @@ class Feed:
 
     def __init__(self, office: Office) -> None:
         self._office = office
-        self._news = asyncio.Event()
-        self._reads: dict[tuple[asyncio.Event, int, int], asyncio.Task[bytes]] = {}
+        self._turn = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._woken: deque[asyncio.Future[None]] = deque()
         self._waiters = 0
         self._closed = False
+        self._reads: dict[tuple[int, int], asyncio.Task[bytes]] = {}
+        self._reads_of = (0, 0)
 
     @property
     def waiters(self) -> int:
@@ -110,44 +124,105 @@ class Feed:
 
     def grew(self) -> None:
         """Something was added: readers look again."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        self._turn += 1
+        idle = not self._woken
+        self._woken.extend(self._waiting)
+        self._waiting = set()
+        if idle:
+            self._wake()
 
     def close(self) -> None:
         """Every long poll is answered now."""
         self._closed = True
         self.grew()
 
-    async def headers(self, after: int, limit: int, wait: float) -> bytes:
+    def _wake(self) -> None:
+        """Some of those that are to be woken; what comes from sockets has its turn before the next."""
+        for _ in range(min(WAKE, len(self._woken))):
+            _end(self._woken.popleft())
+        if self._woken:
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    async def headers(self, after: int, limit: int, wait: float, gone: Gone | None = None) -> bytes:
         """The feed behind `after`; with nothing there, waits up to `wait` seconds for something to come.
 
-        Past FEED_WAITERS long polls nobody waits: the answer is what there is. Raises DatabaseUnavailable.
+        `gone` ends when the reader goes away: then nobody waits any more. Raises FeedFull when FEED_WAITERS readers
+        wait already, and DatabaseUnavailable.
         """
         limit = min(limit, FEED_PAGE)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(wait, FEED_WAIT)
+        turn = self._turn
+        body = await self._read(after, limit)
+        if len(body) > START.size or wait <= 0 or self._closed:
+            return body
+        if self._waiters >= FEED_WAITERS:
+            raise FeedFull
         self._waiters += 1
+        leaving = asyncio.ensure_future(gone()) if gone is not None else None
         try:
-            while True:
-                news = self._news
-                body = await self._read(news, after, limit)
-                left = deadline - loop.time()
-                if len(body) > START.size or left <= 0 or self._closed or self._waiters > FEED_WAITERS:
-                    return body
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), left)
+            return await self._wait(after, limit, turn, wait, leaving) or body
         finally:
             self._waiters -= 1
+            if leaving is not None:
+                leaving.cancel()
+
+    async def _wait(
+        self, after: int, limit: int, turn: int, wait: float, leaving: asyncio.Future[None] | None
+    ) -> bytes | None:
+        """What was added since `turn`; None when the time is over or the reader is gone."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(wait, FEED_WAIT)
+        while not self._closed and loop.time() < deadline and not (leaving is not None and leaving.done()):
+            if turn == self._turn:
+                await self._next(deadline, leaving)
+                continue
+            turn = self._turn
+            body = await self._read(after, limit)
+            if len(body) > START.size:
+                return body
+        return None
+
+    async def _next(self, deadline: float, leaving: asyncio.Future[None] | None) -> None:
+        """Returns when the feed grew, the reader went away, or it is time (seconds of the loop's clock)."""
+        loop = asyncio.get_running_loop()
+        news: asyncio.Future[None] = loop.create_future()
+        self._waiting.add(news)
+        timer = loop.call_at(deadline, _end, news)
+        ended = partial(_end, news)
+        if leaving is not None:
+            leaving.add_done_callback(ended)
+        try:
+            await news
+        finally:
+            self._waiting.discard(news)
+            timer.cancel()
+            if leaving is not None:
+                leaving.remove_done_callback(ended)
 
     async def page(self, number: int) -> bytes:
         """The JSON of one page. Raises DatabaseUnavailable."""
         return await self._office.database.read(page_on, number, self._office.now())
 
-    async def _read(self, news: asyncio.Event, after: int, limit: int) -> bytes:
-        key = (news, after, limit)
-        task = self._reads.get(key)
+    async def _read(self, after: int, limit: int) -> bytes:
+        """One look for all who ask the same within one second and one state of the feed."""
+        now = self._office.now()
+        if self._reads_of != (self._turn, now):
+            self._reads_of, self._reads = (self._turn, now), {}
+        reads, key = self._reads, (after, limit)
+        task = reads.get(key)
         if task is None:
-            reading = self._office.database.read(headers_on, after, limit, self._office.now())
-            task = self._reads[key] = asyncio.ensure_future(reading)
-            task.add_done_callback(lambda _: self._reads.pop(key))
+            task = asyncio.ensure_future(self._office.database.read(headers_on, after, limit, now))
+            if len(reads) < SHARED:
+                reads[key] = task
+                task.add_done_callback(partial(_forget, reads, key))
         return await asyncio.shield(task)
+
+
+def _end(future: asyncio.Future[None], _by: object = None) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _forget(reads: dict[tuple[int, int], asyncio.Task[bytes]], key: tuple[int, int], task: asyncio.Task[bytes]) -> None:
+    """Only what is small is kept: as all who were woken at once ask for the same."""
+    if task.cancelled() or task.exception() is not None or len(task.result()) > SMALL:
+        reads.pop(key, None)

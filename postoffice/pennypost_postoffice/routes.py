@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -77,7 +78,8 @@ def office_router(office: Office) -> APIRouter:
         after = number(request.query_params.get("after", "0"), MAX_SEQUENCE)
         limit = number(request.query_params.get("limit", str(FEED_PAGE)), MAX_SEQUENCE)
         wait = number(request.query_params.get("wait", "0"), MAX_SEQUENCE)
-        return cacheable(request, await office.feed.headers(after, limit, min(wait, FEED_WAIT)), FEED_TYPE)
+        found = await office.feed.headers(after, limit, min(wait, FEED_WAIT), partial(gone, request))
+        return cacheable(request, found, FEED_TYPE)
 
     @router.get("/v1/pages/{page}", summary="The wraps of 64 consecutive numbers", response_class=Response)
     async def pages(request: Request, page: str) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -150,6 +152,12 @@ It is a relay: connect by WebSocket to this address. Most letters need a stamp.
 Stamps are Cashu tokens of {mints}, bought with `pennypost wallet buy 10 --office {settings.url}`
 or with any Cashu wallet. Prices and limits: this address, with the header Accept: {INFORMATION_TYPE}
 """
+
+
+async def gone(request: Request) -> None:
+    """Ends when whoever asks closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Release(msgspec.Struct):

@@ -221,6 +221,20 @@ class BackupUnusable(InvalidInput):
     remedy = "Use another copy; `pennypost mint verify-backup` tells which are good. Nothing was changed."
 
 
+class FileUnusable(InvalidInput):
+    """This file cannot be written, or is there already."""
+
+    code = "file"
+    remedy = "Name a new file in a folder that you may write to. Nothing was changed."
+
+
+class PassphraseUnusable(InvalidInput):
+    """This passphrase cannot be used."""
+
+    code = "passphrase"
+    remedy = "Type one of 12 characters or more, twice the same, or name a file that holds it. Nothing was changed."
+
+
 class ReferenceTaken(InvalidInput):
     """This reference was used for another number of stamps."""
 
@@ -688,6 +702,13 @@ class DatabaseUnavailable(ServerError):
 
     code, status = "database", 503
     remedy = "Retry with the same stamp in a few seconds; repeating is safe."
+
+
+class FeedFull(ServerError):
+    """Too many readers wait for the header feed."""
+
+    code, status = "feed-full", 503
+    remedy = "Ask again without wait, every few seconds."
 
 
 class Overloaded(ServerError):

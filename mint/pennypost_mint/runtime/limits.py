@@ -10,6 +10,12 @@ KIB = 1024
 MAX_BODY = 1024 * KIB
 """Bytes of an HTTP body. A swap of 1,000 inputs and outputs needs about 450 KiB."""
 
+MAX_HEAD = 64 * KIB
+"""Bytes of the head of an HTTP request. A token of 100 proofs in X-Cashu needs some 30 KiB."""
+
+REQUEST_SECONDS = 60.0
+"""Longest time that a whole HTTP request may take to arrive, and that a connection may wait for its first."""
+
 MAX_ITEMS = 1_000
 """Inputs, outputs and Ys of one mint request (announced as max_array_length)."""
 
@@ -52,7 +58,7 @@ FEED_PAGE = 5_000
 """Most header records of one answer (220 KB)."""
 
 FEED_WAITERS = 20_000
-"""Long polls at once; past it the answer comes at once."""
+"""Long polls at once, some 30 KB each; past it whoever would have to wait gets 503."""
 
 FEED_WAIT = 60
 """Longest wait of a long poll, seconds."""
