@@ -165,8 +165,13 @@ class Exchange:
 
     async def take(self, amount: int, take_on: Callable[[sqlite3.Connection], T | None]) -> T:
         """Run `take_on` until it finds proofs worth `amount`: None asks for change. Raises NotEnoughStamps."""
+
+        def current_on(connection: sqlite3.Connection) -> T | None:
+            ledger.follow_expiry_on(connection, self.mint.url, self.now())
+            return take_on(connection)
+
         for _ in range(ROUNDS):
-            taken = await self.store.run(take_on)
+            taken = await self.store.run(current_on)
             if taken is not None:
                 return taken
             await self.settle()
@@ -191,6 +196,7 @@ class Exchange:
 
     async def refresh(self, on_progress: Progress | None = None) -> None:
         """Swap all exposed stamps for new ones that nobody has seen. Needs the turn."""
+        await self.store.run(ledger.follow_expiry_on, self.mint.url, self.now())
         done = 0
         while proofs := await self.store.run(ledger.proofs_on, self.mint.url, "exposed", ledger.MOST_PROOFS):
             with suppress(ProofSpent):

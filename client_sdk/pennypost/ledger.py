@@ -4,6 +4,7 @@
                 │  └───▶ sent (a token) ───────▶ gone
                 └──────▶ spending (an operation's inputs, orders.py) ──▶ gone
              exposed: somebody saw them together with something; swapped before they are used
+             expired: their keyset's final expiry is over (NUT-02); kept, and used for nothing
 
 Amounts are in sat.
 """
@@ -25,6 +26,10 @@ MOST_PROOFS: Final = 100
 """Proofs of one token or letter; post offices take no more."""
 
 
+SWAP_AHEAD: Final = 30 * 86_400
+"""Seconds before a retired keyset expires from which on its stamps are swapped for those of the active one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Balance:
     """Stamps by where they are, in sat."""
@@ -37,6 +42,8 @@ class Balance:
     """In tokens made here that nobody was seen to take."""
     in_flight: int = 0
     """In a swap that has no answer yet."""
+    expired: int = 0
+    """Of keysets whose final expiry is over: worthless."""
 
 
 def denominations(amount: int, singles: int) -> list[int]:
@@ -84,6 +91,21 @@ def expose_on(connection: sqlite3.Connection, proofs: Iterable[Proof]) -> None:
         "UPDATE proofs SET state = 'exposed' WHERE secret = ? AND state = 'unspent'",
         [(each.secret,) for each in proofs],
     )
+
+
+def follow_expiry_on(connection: sqlite3.Connection, mint: str, now: int) -> None:
+    """Lays aside stamps of expired keysets; those of retired keysets that expire soon are to be swapped (NUT-02)."""
+    expiring = connection.execute(
+        "SELECT id, final_expiry <= ? FROM keysets WHERE mint = ?"
+        " AND (final_expiry <= ? OR (active = 0 AND final_expiry <= ?))",
+        (now, mint, now, now + SWAP_AHEAD),
+    ).fetchall()
+    for keyset, over in expiring:
+        states = "('unspent', 'exposed')" if over else "('unspent')"
+        connection.execute(
+            f"UPDATE proofs SET state = ? WHERE mint = ? AND keyset = ? AND state IN {states}",
+            ("expired" if over else "exposed", mint, keyset),
+        )
 
 
 def hold_on(
@@ -164,6 +186,7 @@ def balance_on(connection: sqlite3.Connection, mint: str) -> Balance:
         reserved=sums.get("reserved", 0),
         in_tokens=sums.get("sent", 0),
         in_flight=sums.get("spending", 0) - incoming,
+        expired=sums.get("expired", 0),
     )
 
 

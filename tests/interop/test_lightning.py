@@ -129,6 +129,43 @@ def test_paid_while_the_mint_is_down_and_bought_by_the_same_command(
     assert balance(server, home) == 13
 
 
+def operator(server: Server, *words: str) -> list[Any]:
+    """`pennypost mint …` with the server's settings, whether it runs or not."""
+    done = subprocess.run(
+        [PENNYPOST, "mint", *words, "--json"],
+        env=server.environment,
+        cwd=server.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+async def test_the_operator_credits_what_was_paid(server: Server, lightning_bed: LightningBed) -> None:
+    """Paid while the mint is down, and the mint stays down: the command asks LND, once is enough, the books balance."""
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as http:
+        paid, left = await _quote(http, 11), await _quote(http, 5)
+    server.kill()
+    assert lightning_bed.pay(paid["request"])
+    credited, summary = operator(server, "reconcile", paid["request"])
+    assert (credited["id"], credited["became"], credited["credited"]) == (paid["quote"], "credited", 11)
+    assert operator(server, "reconcile", paid["quote"])[0]["became"] == "nothing new"
+    [everything] = operator(server, "reconcile")
+    assert (everything["looked_up"], everything["waiting"], everything["credited"]) == (1, 1, 0)
+    assert operator(server, "quotes", "--state", "unpaid")[0]["quotes"][0]["id"] == left["quote"]
+    server.start()
+    async with MintClient(server.url) as mint:
+        keyset = await mint.keyset()
+        made = [output() for _ in range(11)]
+        body = {"quote": paid["quote"], "outputs": [each.message(keyset) for each in made]}
+        assert len((await mint.post("/v1/mint/bolt11", body))["signatures"]) == 11  # type: ignore[arg-type]
+    [books] = operator(server, "report")
+    assert (books["settled"], books["sold"], books["difference"], books["balanced"]) == (11, 11, 0, True)
+    assert summary["looked_up"] == 1
+
+
 async def _quote(http: httpx.AsyncClient, amount: int) -> dict[str, Any]:
     response = await http.post("/v1/mint/quote/bolt11", json={"amount": amount, "unit": "sat"})
     assert response.status_code == 200, response.text

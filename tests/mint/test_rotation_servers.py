@@ -18,11 +18,13 @@ import pytest
 
 from pennypost import AsyncClient
 from pennypost.protocol import bdhke
-from pennypost.protocol.token import Proof
+from pennypost.protocol.errors import NotEnoughStamps
+from pennypost.protocol.token import Proof, parse_token
 from tests.support.relay import Relay, letter
 from tests.support.server import Server
 from tests.support.stamps import Stamp, output
 
+DAY = 86_400
 ROTATIONS = 4
 SECONDS = 60
 
@@ -202,3 +204,31 @@ async def test_a_quiet_server_follows_within_a_second(servers: list[Server]) -> 
     while any(server.tail(1 << 20).count("keysets changed") == before[server.log] for server in servers):
         assert time.monotonic() - began < 1
         await asyncio.sleep(0.02)
+
+
+async def test_a_wallet_across_a_final_expiry(server: Server, tmp_path: Path) -> None:
+    """Stamps that expire soon are swapped in time; expired ones are laid aside and hold up nothing."""
+    expiry = int(time.time()) + 2 * DAY
+    late = command(server, "rotate", "--final-expiry", str(expiry))["id"]
+
+    def wallet(name: str, ahead: int = 0) -> AsyncClient:
+        return AsyncClient(server.url, tmp_path / name, clock=lambda: time.time() + ahead)
+
+    async with wallet("careful") as careful, wallet("careless") as careless:
+        await careful.stamps.buy(5)
+        await careless.stamps.buy(5)
+        new = command(server, "rotate")["id"]
+        check = await careful.stamps.check()
+        assert (check.stamps, check.lost, check.problems) == (5, 0, ())
+        ids = {proof.id for proof in parse_token(await careful.stamps.send(5), [late, new]).proofs}
+        assert ids == {new}
+    async with wallet("careless", 3 * DAY) as careless:
+        assert await careless.stamps.balance() == 5
+        await careless.stamps.buy(3)
+        ids = {proof.id for proof in parse_token(await careless.stamps.send(3), [late, new]).proofs}
+        assert ids == {new}
+        with pytest.raises(NotEnoughStamps):
+            await careless.stamps.send(1)
+        summary = await careless.stamps.summary()
+        assert (summary.stamps, summary.expired) == (0, 5)
+        assert (await careless.stamps.check()).problems == ()

@@ -133,3 +133,32 @@ def test_text_shows_no_secret() -> None:
     purchase = orders.Purchase(MINT, "quote", 3, "lnbc", "unpaid", 9, b"\x77" * 32)
     assert output.secret not in repr(output) and repr(output.r) not in repr(output)
     assert repr(purchase.key) not in repr(purchase)
+
+
+@pytest.mark.parametrize(
+    ("active", "expires_in", "unspent", "exposed"),
+    [
+        (1, None, "unspent", "exposed"),
+        (0, None, "unspent", "exposed"),
+        (1, 60, "unspent", "exposed"),
+        (0, ledger.SWAP_AHEAD, "exposed", "exposed"),
+        (0, ledger.SWAP_AHEAD + 1, "unspent", "exposed"),
+        (1, 0, "expired", "expired"),
+        (0, -1, "expired", "expired"),
+    ],
+)
+def test_stamps_follow_the_expiry_of_their_keyset(
+    connection: sqlite3.Connection, active: int, expires_in: int | None, unspent: str, exposed: str
+) -> None:
+    now = 1_800_000_000
+    expiry = None if expires_in is None else now + expires_in
+    keyset = orders.Keyset(KEYSET, MINT, "sat", bool(active), 0, expiry, {})
+    orders.save_keysets_on(connection, MINT, [keyset])
+    given = proofs(1, 2, 4)
+    for proof, state in zip(given, ("unspent", "exposed", "sent"), strict=True):
+        ledger.add_proofs_on(connection, MINT, [proof], state)
+    ledger.follow_expiry_on(connection, "https://elsewhere.example", now)
+    ledger.follow_expiry_on(connection, MINT, now)
+    found = [ledger.proofs_on(connection, MINT, state) for state in (unspent, exposed, "sent")]
+    assert all(proof in listed for proof, listed in zip(given, found, strict=True))
+    assert ledger.balance_on(connection, MINT).expired == (3 if unspent == "expired" else 0)
