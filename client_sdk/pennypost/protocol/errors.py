@@ -221,13 +221,6 @@ class BackupUnusable(InvalidInput):
     remedy = "Use another copy; `pennypost mint verify-backup` tells which are good. Nothing was changed."
 
 
-class FileUnusable(InvalidInput):
-    """This file cannot be written, or is there already."""
-
-    code = "file"
-    remedy = "Name a new file in a folder that you may write to. Nothing was changed."
-
-
 class PassphraseUnusable(InvalidInput):
     """This passphrase cannot be used."""
 
@@ -985,6 +978,20 @@ class NotChannelPoster(ClientError):
 
     code = "channel-poster"
     remedy = "Ask its owner, or write to its drop box."
+
+
+class NoSession(ClientError):
+    """Nothing is known of this person's devices."""
+
+    code = "no-session"
+    remedy = "Ask them to publish their keys (`pennypost session publish`), or for their word (`pennypost session word`)."
+
+
+class SessionsMissing(ClientError):
+    """Sessions are not installed."""
+
+    code = "sessions-missing"
+    remedy = "Install them: pip install 'pennypost[sessions]'."
 
 
 class ServerExtraMissing(ClientError):

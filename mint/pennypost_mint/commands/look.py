@@ -30,6 +30,7 @@ def info(as_json: Json = False) -> None:
         async with opened(settings) as database:
             standing = await database.read(standing_on)
             text = read_text(settings.seed_file)
+            active = next((row for row in reversed(standing.keysets) if row.active), None)
             used = last_use(settings.data_dir, standing.keysets[0].id) if standing.keysets else None
             return {
                 "url": settings.url,
@@ -39,7 +40,8 @@ def info(as_json: Json = False) -> None:
                 "selling": standing.sunset is None,
                 "sunset": standing.sunset,
                 "keysets": len(standing.keysets),
-                "active_keyset": next((row.id for row in reversed(standing.keysets) if row.active), None),
+                "active_keyset": active.id if active else None,
+                "active_final_expiry": active.final_expiry if active else None,
                 "keyset_version": settings.keyset_version,
                 "seed": "missing" if text is None else "encrypted" if is_sealed(text) else "in clear",
                 "last_use": used,
@@ -52,6 +54,8 @@ def info(as_json: Json = False) -> None:
         f"{found['keysets']} keysets; {found['active_keyset']} signs",
         f"seed: {found['seed']}",
     ]
+    if found["active_final_expiry"]:
+        lines.append(f"the active keyset signs nothing after {when(found['active_final_expiry'])}: rotate well before")
     if found["last_use"]:
         lines.append(f"last stamp taken or made by this data folder's server: {when(found['last_use'])}")
     show(found, "\n".join(lines), as_json)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pennypost.protocol.errors import InvalidInput
+from pennypost.protocol.errors import MintNotStarted, PassphraseUnusable
 from pennypost_mint.commands.talk import Json, show
 from pennypost_mint.runtime.settings import Settings, load_settings
 
@@ -58,7 +58,7 @@ def _rewrite(old: Callable[[Settings], str], new: Callable[[], str], as_json: bo
     path = settings.seed_file
     text = read_text(path)
     if text is None:
-        raise InvalidInput("there is no seed file")
+        raise MintNotStarted("there is no seed file")
     passphrase = old(settings) if is_sealed(text) else ""
     found = read_seed(path, passphrase)
     assert found is not None
@@ -76,14 +76,14 @@ def _new_passphrase(file: Path | None) -> str:
     if file is None:
         chosen = _ask("New passphrase")
         if _ask("Once more") != chosen:
-            raise InvalidInput("the two passphrases differ")
+            raise PassphraseUnusable("the two differ")
     else:
         try:
             chosen = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
-            raise InvalidInput("the file of the new passphrase cannot be read") from None
+            raise PassphraseUnusable("its file cannot be read") from None
     if len(chosen) < 12:
-        raise InvalidInput("a passphrase has 12 characters or more")
+        raise PassphraseUnusable("it is too short")
     return chosen
 
 
@@ -91,5 +91,5 @@ def _ask(what: str) -> str:
     import getpass
 
     if not sys.stdin.isatty():
-        raise InvalidInput("there is no terminal to ask for a passphrase: name a file with it")
+        raise PassphraseUnusable("there is no terminal to ask for it")
     return getpass.getpass(f"{what}: ", stream=sys.stderr)

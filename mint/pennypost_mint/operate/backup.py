@@ -1,6 +1,6 @@
 """The mint's tables in a file, and back into an empty database, whichever kind either is.
 
-    backup    one snapshot ─▶ table by table, in pages by key ─▶ FILE.part ─▶ FILE        the mint goes on meanwhile
+    backup    one snapshot ─▶ table by table, in pages by key ─▶ FILE-….part ─▶ FILE     the mint goes on meanwhile
     verify    the whole file is read: checksum, rows, keys in order, keysets, sums
     restore   verify ─▶ seed ─▶ newer than the last stamp? ─▶ one transaction into empty tables
 
@@ -10,6 +10,7 @@ Mail is not in it. The seed is, where its file is encrypted, as it is there; in 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,9 +23,8 @@ from sqlalchemy import Connection, Table, func, select, text
 from pennypost.protocol.errors import (
     BackupTooOld,
     BackupUnusable,
-    ConfigurationError,
     DatabaseInUse,
-    InvalidInput,
+    FileUnusable,
     MintNotStarted,
     SeedMismatch,
 )
@@ -61,7 +61,7 @@ class Contents(NamedTuple):
 
 
 async def backup(database: Database, settings: Settings, path: Path, progress: Progress) -> Head:
-    """Writes the mint as it is now into a new file (mode 0600). Raises InvalidInput where there is one already."""
+    """Writes the mint as it is now into a new file (mode 0600). Raises FileUnusable where there is one already."""
     sealed = read_text(settings.seed_file)
     seed = sealed if sealed is not None and is_sealed(sealed) else None
     return await snapshot(database, _backup_on, path, seed, progress)
@@ -121,26 +121,26 @@ def _opened(path: Path) -> BinaryIO:
 
 def _backup_on(connection: Connection, path: Path, seed: str | None, progress: Progress) -> Head:
     if path.exists():
-        raise InvalidInput("there is a file of this name already")
+        raise FileUnusable("it exists")
     # Before the snapshot is taken: what is noted later may be missing in it.
     made_at = time.time()
-    part = path.with_name(path.name + ".part")
     try:
+        descriptor, part = tempfile.mkstemp(prefix=f"{path.name}-", suffix=".part", dir=path.parent)
         try:
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with open(descriptor, "wb") as file:
                 head = _write_on(connection, file, made_at, seed, progress)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            Path(part).unlink(missing_ok=True)
         folder = os.open(path.absolute().parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
     except OSError:
-        raise ConfigurationError("the backup cannot be written") from None
+        raise FileUnusable("it cannot be written") from None
     return head
 
 

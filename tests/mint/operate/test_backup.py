@@ -15,9 +15,8 @@ from sqlalchemy import Connection, select
 from pennypost.protocol.errors import (
     BackupTooOld,
     BackupUnusable,
-    ConfigurationError,
     DatabaseInUse,
-    InvalidInput,
+    FileUnusable,
     SeedLocked,
     SeedMismatch,
 )
@@ -453,10 +452,10 @@ async def test_the_seed_goes_with_it_only_encrypted(desk: Desk, tmp_path: Path) 
 async def test_a_file_is_never_overwritten(desk: Desk, tmp_path: Path) -> None:
     file = tmp_path / "mint.backup"
     file.write_text("precious")
-    with pytest.raises(InvalidInput):
+    with pytest.raises(FileUnusable):
         await backup(desk.database, desk.settings, file, quiet)
     assert file.read_text() == "precious"
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(FileUnusable):
         await backup(desk.database, desk.settings, tmp_path / "absent" / "x", quiet)
 
 

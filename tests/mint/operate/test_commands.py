@@ -211,6 +211,7 @@ def test_rotate_keysets_sunset_info(run: Run) -> None:
     )
     made = run("mint", "rotate", "--final-expiry", "2099-12-31", "--json").json
     assert made["final_expiry"] == 4_102_444_799
+    assert run("mint", "info", "--json").json["active_final_expiry"] == 4_102_444_799
     listed = run("mint", "keysets", "--json").json["keysets"]
     assert [(each["id"], each["active"]) for each in listed] == [(before["active_keyset"], False), (made["id"], True)]
     assert made["id"] in run("mint", "keysets").out
@@ -256,7 +257,7 @@ def test_commands_without_a_mint_make_nothing(
     for command in ("info", "keysets", "quotes", "report", "reconcile", "rotate", "sunset", "backup x", "issue 1"):
         assert run("mint", *command.split()).code == 10, command
     assert os.listdir(folder) == []
-    assert run("mint", "seed", "encrypt").code == 3
+    assert run("mint", "seed", "encrypt").code == 10
     address = database_url("", folder / "data")
     asyncio.run(upgrade(address))
     for command in ("rotate", "backup x", "issue 1"):
