@@ -196,6 +196,9 @@ class Connection:
             self.send(ok_message(frame.hold, True, message))
         except PennypostError as error:
             self.send(ok_message(frame.hold, False, error.nip01()))
+        except SQLAlchemyError as error:
+            log.error("a release failed", kind=type(error).__name__)
+            self.send(ok_message(frame.hold, False, ServerError().nip01()))
         finally:
             self._in_flight -= 1
             self._room.set()

@@ -147,7 +147,9 @@ def release_on(connection: Connection, hold: bytes, now: int) -> Released:
     opened = [(parse_event(target.body), target) for target in found]
     pairs = [(receiver, target.id) for event, target in opened for receiver in receivers_of(event)]
     delete_rows(connection, held_receivers, ("receiver", "event_id"), sorted(pairs))
-    insert_rows(connection, events, _EVENT, [tuple(target) for target in found])
+    # one that an operator imported openly is open already
+    fresh = insert_ignore(connection, events, _EVENT, [tuple(target) for target in found], "id")
+    opened = [(event, target) for event, target in opened if target.id in fresh]
     tag_rows = [(key, event.created_at, target.id) for event, target in opened for key in tag_keys(event)]
     insert_rows(connection, tags, _TAG, sorted(tag_rows))
     first = append_on(

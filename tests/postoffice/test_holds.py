@@ -111,6 +111,10 @@ async def test_nobody_is_served_what_is_held(house: House) -> None:
         assert answer.accepted and answer.message.startswith(f"accepted: until {event.tags[-1][1]}, held")
         for wanted in every_filter(event):
             assert await relay.fetch(wanted) == []
+            await relay.send(["COUNT", "many", wanted])
+            while (frame := await relay.frames.get())[0] != "COUNT":
+                pass
+            assert frame[2]["count"] == 0
         assert await headers(house) == [(1, event.pubkey, HELD)]
         assert await page(house) == []
         assert await nothing_more(listener) == []
@@ -426,6 +430,20 @@ async def test_what_is_held_for_somebody(database: Database) -> None:
     assert [target.id for target in found] == [to_me.id]
     assert [target.id for target in await database.read(held_for_on, mine.pubkey, 10)] == [mine.id]
     assert await database.read(held_for_on, bytes(32), 10) == []
+
+
+async def test_what_an_operator_imported_openly(database: Database) -> None:
+    """It is there already, and a release of the rest goes on."""
+    sale = Sale()
+    event, other = sale.letter(), held_post(sale.letter())
+    imported = held_post(event)
+    imported.hold = None
+    await commit(database, held_post(event), other)
+    await commit(database, imported)
+    done = await database.write(release_on, sale.hold, NOW)
+    assert [opened.id for opened, _ in done.opened] == [other.event.id]
+    found = await database.read(counts)
+    assert (found["events"], found["held"], found["held_receivers"]) == (2, 0, 0)
 
 
 @pytest.mark.parametrize("first", ["release", "expiry"])
