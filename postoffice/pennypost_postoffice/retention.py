@@ -1,7 +1,7 @@
 """Retention: what has expired is deleted for real, and free events stay within their quota.
 
     sweep ▶ expired events, held ones too, a few at a time ▶ remove_on ▶ old tombstones, hold tags, postmarks
-          ▶ free kinds over their quota, oldest first ▶ checkpoint
+          ▶ free kinds over their quota, oldest first ▶ checkpoint, also after a sweep that deleted nothing
 
 Between its expiry and its deletion an event is not served: every read asks for `keep_until > now`. On SQLite deleted
 pages are overwritten (secure_delete) and the write-ahead log, which holds bodies too, is emptied after each sweep.
@@ -10,7 +10,8 @@ pages are overwritten (secure_delete) and the write-ahead log, which holds bodie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, and_, delete, func, literal_column, select
@@ -32,9 +33,22 @@ if TYPE_CHECKING:
 STEP = 500
 """Events deleted in one transaction, so that no letter waits long behind a sweep."""
 
+JUMP = 300
+"""Seconds the clock may be put forward and be believed at once."""
+
+PATIENCE = 3_600.0
+"""Seconds after which a larger jump is believed: time to put a wrong clock right before it costs mail."""
+
 log = logger("retention")
 
 _COLUMNS = [events.c[name] for name in Target._fields]
+
+
+_CROWD = (func.count(), func.coalesce(func.sum(func.length(events.c.body)), 0))
+
+
+def _free(kinds: Sequence[int]) -> Any:
+    return and_(events.c.kind.in_(kinds), events.c.kind != literal_column(str(KIND_GIFT_WRAP)))
 
 
 def remove_expired_on(connection: Connection, now: int) -> int:
@@ -59,12 +73,16 @@ def forget_on(connection: Connection, now: int) -> int:
     return sum(connection.execute(delete(each).where(each.c.keep_until <= now)).rowcount for each in tables)
 
 
+def is_crowded_on(connection: Connection, kinds: Sequence[int], rows: int, size: int) -> bool:
+    """Whether the free kinds are over their quota: this looks at each of their rows, so it is for a reader."""
+    count, total = connection.execute(select(*_CROWD).where(_free(kinds))).one()
+    return count > rows or total > size
+
+
 def over_quota_on(connection: Connection, kinds: Sequence[int], rows: int, size: int) -> int:
     """Deletes up to STEP of the oldest events of the free kinds while they are over their quota; returns how many."""
-    free = and_(events.c.kind.in_(kinds), events.c.kind != literal_column(str(KIND_GIFT_WRAP)))
-    count, total = connection.execute(
-        select(func.count(), func.coalesce(func.sum(func.length(events.c.body)), 0)).where(free)
-    ).one()
+    free = _free(kinds)
+    count, total = connection.execute(select(*_CROWD).where(free)).one()
     if count <= rows and total <= size:
         return 0
     oldest = connection.execute(select(*_COLUMNS).where(free).order_by(events.c.created_at).limit(STEP))
@@ -79,8 +97,30 @@ def over_quota_on(connection: Connection, kinds: Sequence[int], rows: int, size:
     return len(doomed)
 
 
+class PatientClock:
+    """Notices that the clock was put forward, by one that only ever goes on; `steady` gives its seconds."""
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._ahead: float | None = None
+        self._jumped = 0.0
+
+    def believes(self, now: int) -> bool:
+        """Whether `now`, Unix seconds, is what the last one believed and the time since then make it."""
+        steady = self._steady()
+        ahead = now - steady
+        if self._ahead is None or ahead <= self._ahead + JUMP:
+            self._ahead, self._jumped = ahead, 0.0
+            return True
+        self._jumped = self._jumped or steady
+        if steady - self._jumped < PATIENCE:
+            return False
+        self._ahead, self._jumped = ahead, 0.0
+        return True
+
+
 class Retention:
-    """Sweeps every `every` seconds."""
+    """Sweeps every `every` seconds, but not for a while after the clock was put forward: what is deleted is gone."""
 
     def __init__(self, office: Office, every: float) -> None:
         self._office = office
@@ -88,9 +128,13 @@ class Retention:
 
     async def run(self) -> None:
         """Works until it is cancelled; a database that is away is left for the next sweep."""
+        clock = PatientClock(monotonic)
         while True:
             try:
-                await self.sweep()
+                if clock.believes(self._office.now()):
+                    await self.sweep()
+                else:
+                    log.warning("the clock was put forward; expired mail is deleted once that has lasted")
             except DatabaseUnavailable:
                 log.warning("expired mail could not be deleted now")
             await asyncio.sleep(self.every)
@@ -104,12 +148,11 @@ class Retention:
             gone += count
         while count := await office.database.write(remove_held_over_on, now):
             gone += count
-        forgotten = await office.database.write(forget_on, now)
+        await office.database.write(forget_on, now)
         kinds = sorted(office.policy.prices.free_kinds)
-        crowded = 0
-        while count := await office.database.write(over_quota_on, kinds, FREE_ROWS, FREE_BYTES):
-            crowded += count
-        if gone + forgotten + crowded:
-            await office.database.checkpoint()
-            office.metrics.office_expired.inc(gone)
+        while await office.database.read(is_crowded_on, kinds, FREE_ROWS, FREE_BYTES):
+            await office.database.write(over_quota_on, kinds, FREE_ROWS, FREE_BYTES)
+        # always: what deletions, newer versions and releases took away since the last sweep is in the log, too
+        await office.database.checkpoint()
+        office.metrics.office_expired.inc(gone)
         return gone

@@ -533,3 +533,28 @@ class TestRaces:
                 assert len(done.opened) == (1 if undo else 2)
             await database.write(release_on, sale.hold, NOW)
             assert (await database.read(counts))["held"] == 0
+
+    async def test_another_process_of_the_office(self, address: str, tmp_path: Path) -> None:
+        """Held at one, released at another: subscribers of both get it once, after the release and not before."""
+        sale = Sale()
+        event, mark = sale.letter(), Author().sign(1)
+        async with (
+            open_house(tmp_path, address) as one,
+            open_house(tmp_path, address) as two,
+            one.relay() as first,
+            two.relay() as second,
+        ):
+            for relay in (first, second):
+                await relay.send(["REQ", "live", {"authors": [event.pubkey, mark.pubkey]}])
+                while (await relay.frames.get())[0] != "EOSE":
+                    pass
+            await one.pay(first, [event])
+            assert (await second.release(sale.hold, sale.x, sale.id)).message == "accepted: released 1"
+            assert (await first.release(sale.hold, sale.x, sale.id)).duplicate
+            # what is published after it shows that nothing came before it, or twice
+            await one.pay(first, [mark])
+            async with asyncio.timeout(20):
+                for relay in (first, second):
+                    found = [await relay.frames.get(), await relay.frames.get()]
+                    assert found == [["EVENT", "live", plain(event)], ["EVENT", "live", plain(mark)]]
+            assert first.frames.empty() and second.frames.empty()
