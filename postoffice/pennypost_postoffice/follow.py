@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 ALONE = 1.0
 """Seconds between two looks at what other processes wrote, without a bus."""
 
-WITH_BUS = 5.0
-"""The same with a bus: for a notice that was lost."""
+WITH_BUS = 2.0
+"""The same with a bus: for a notice that was lost, and for what commands changed."""
 
 ROWS = 500
 """Most events read at once."""

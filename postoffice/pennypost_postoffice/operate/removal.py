@@ -1,0 +1,69 @@
+"""Deleting mail as the operator: what a selection finds, and taking it out with tombstones, so that it stays out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from pennypost_mint.runtime.sets import insert_ignore
+from pennypost_postoffice.deletion import Target
+from pennypost_postoffice.removal import remove_on
+from pennypost_postoffice.tables import events, tombstones
+
+STEP = 500
+"""Events of one transaction, so that no letter waits long."""
+
+_COLUMNS = [events.c[name] for name in Target._fields]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which events: all conditions given must hold. Times are `created_at` in Unix seconds, `until` included."""
+
+    ids: tuple[str, ...] = ()
+    authors: tuple[str, ...] = ()
+    kinds: range | None = None
+    since: int | None = None
+    until: int | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self == Selection()
+
+    def conditions(self) -> list[Any]:
+        """The same for a WHERE."""
+        found: list[Any] = []
+        if self.ids:
+            found.append(events.c.id.in_([bytes.fromhex(each) for each in self.ids]))
+        if self.authors:
+            found.append(events.c.pubkey.in_([bytes.fromhex(each) for each in self.authors]))
+        if self.kinds is not None:
+            found.append(events.c.kind.between(self.kinds[0], self.kinds[-1]))
+        if self.since is not None:
+            found.append(events.c.created_at >= self.since)
+        if self.until is not None:
+            found.append(events.c.created_at <= self.until)
+        return found
+
+
+def count_on(connection: Connection, selection: Selection) -> dict[int, int]:
+    """How many events of each kind there are."""
+    counted = select(events.c.kind, func.count()).where(*selection.conditions())
+    found: Any = connection.execute(counted.group_by(events.c.kind).order_by(events.c.kind))
+    return dict(found.all())
+
+
+def delete_on(connection: Connection, selection: Selection) -> int:
+    """Deletes up to STEP of them, with everything that leads to them; returns how many."""
+    chosen = select(*_COLUMNS).where(*selection.conditions()).order_by(events.c.id).limit(STEP)
+    if connection.dialect.name == "postgresql":
+        # of two who delete the same, one waits for the other and finds nothing
+        chosen = chosen.with_for_update()
+    targets = [Target(*row) for row in connection.execute(chosen)]
+    graves = sorted((target.id, target.pubkey, target.keep_until) for target in targets)
+    insert_ignore(connection, tombstones, ("id", "pubkey", "keep_until"), graves, "id")
+    remove_on(connection, targets)
+    return len(targets)
