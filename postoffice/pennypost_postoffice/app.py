@@ -34,7 +34,7 @@ from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import RELOADED, Settings
 from pennypost_postoffice.foreign.outputs import FOREIGN_JOBS
 from pennypost_postoffice.office import Office, load_prices
-from pennypost_postoffice.roles import mint_page, open_keys
+from pennypost_postoffice.roles import open_keys
 from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.verify import OFFICE_JOBS
 
@@ -114,7 +114,7 @@ class Service:
             self._websockets["/"] = office.websocket
             self._drain = office.drain
         else:
-            self._http.include_router(mint_page(settings))
+            self._http.add_api_route("/", _mint_page(settings), summary="A short page", response_class=Response)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` until the service is closed."""
@@ -184,6 +184,16 @@ def _spent(last_use: LastUse, mint: Mint | None) -> Callable[[Iterable[bytes]], 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _mint_page(settings: Settings) -> Callable[[], Awaitable[Response]]:
+    """`/` of a process that serves the mint alone."""
+    page = f"{settings.name}: a Cashu mint that sells stamps\n\nThere is no relay and no post office at this address.\n"
+
+    async def front() -> Response:
+        return Response(page, media_type="text/plain; charset=utf-8")
+
+    return front
 
 
 def crypto_processes(settings: Settings) -> int:

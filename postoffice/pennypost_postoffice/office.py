@@ -74,7 +74,8 @@ class Office:
         self.workers = workers
         self.metrics = metrics
         self.policy = Policy(prices, monotonic)
-        self.mints = [settings.url] * bool(keyring.keysets) + settings.mints
+        own = [settings.url] * bool(keyring.keysets)
+        self.mints = own + [each for each in settings.mints if each not in own]
         """Addresses of the mints whose stamps are taken, our own first."""
         self.stamps = StampReader(keyring, self.mints[0])
         self.relay_names = {name for name in [relay_name(settings.url)] if name}

@@ -11,7 +11,6 @@ knows another one refuses to start, for what was earned could not be spent any m
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
 from sqlalchemy import Connection, select, text
 
 from pennypost.protocol.errors import ConfigurationError, SeedMismatch
@@ -64,18 +63,6 @@ async def open_office_seed(database: Database, settings: Settings, *, make: bool
     if known != mark:
         raise SeedMismatch("this is not the seed that the office's earnings follow from")
     return seed
-
-
-def mint_page(settings: Settings) -> APIRouter:
-    """`/` of a process that serves the mint alone."""
-    router = APIRouter(tags=["mint"])
-    page = f"{settings.name}: a Cashu mint that sells stamps\n\nThere is no relay and no post office at this address.\n"
-
-    @router.get("/", summary="A short page", response_class=Response)
-    async def front() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return Response(page, media_type="text/plain; charset=utf-8")
-
-    return router
 
 
 def _has_keysets(connection: Connection) -> bool:

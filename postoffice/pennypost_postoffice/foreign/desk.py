@@ -92,6 +92,7 @@ class Desk:
         """Rows of the journal that this process works on."""
         self._foreign, self._office = foreign, foreign.office
         self._slots = asyncio.Semaphore(FOREIGN_AT_ONCE)
+        self._spare: dict[tuple[str, int], list[int]] = {}
         self._room = asyncio.Event()
         self._room.set()
         self._back_at = 0.0
@@ -114,6 +115,10 @@ class Desk:
         if self._pause:
             log.info("a mint elsewhere answers again", mint=self.mint.url)
         self._pause = self._back_at = 0.0
+
+    def spare(self, keyset: str, count: int, counter: int) -> None:
+        """`count` output numbers from `counter` on are free again: bad stamps leave no gaps for a restore to cross."""
+        self._spare.setdefault((keyset, count), []).append(counter)
 
     def counted(self, change: int) -> None:
         """A row more, or one less."""
@@ -167,6 +172,8 @@ class Desk:
         """Its row; None when it is on another way already."""
         if not self._office.unanswered([post]) or self._foreign.joined(post):
             return None
+        order: Order | None = None
+        begun: Entry | Begin | None = None
         try:
             order = await self._order(post)
             begun = await self._office.database.write(begin_on, post, order, self._foreign.now_ms())
@@ -182,6 +189,8 @@ class Desk:
         except IntegrityError:
             self._foreign.later(post, AGAIN)
         except TROUBLE:
+            # it may be written all the same, with these numbers
+            order = None
             self._foreign.later(post, AGAIN)
         else:
             if isinstance(begun, Entry):
@@ -192,6 +201,9 @@ class Desk:
                 self._office.committer.put(post)
             else:
                 self._foreign.later(post, AGAIN)
+        finally:
+            if order is not None and order.counter is not None and not isinstance(begun, Entry):
+                self.spare(order.keyset, len(order.amounts), order.counter)
         return None
 
     async def _order(self, post: Post) -> Order:
@@ -215,7 +227,8 @@ class Desk:
             Input(bdhke.hash_to_curve(each.secret.encode()), keyset.id, each.amount, each.secret, bytes.fromhex(each.C))
             for each, keyset in zip(stamp.proofs, keysets, strict=True)
         ]
-        return Order(self.mint.url, active.id, tuple(amounts), tuple(inputs))
+        spare = self._spare.get((active.id, len(amounts)))
+        return Order(self.mint.url, active.id, tuple(amounts), tuple(inputs), spare.pop() if spare else None)
 
     def swap(self, entry: Entry, *, fresh: bool) -> Swap:
         """The decision about one row."""

@@ -127,6 +127,7 @@ class Exchange:
             case Untouched():
                 if await self._office.database.write(drop_on, self.entry):
                     log.info("a stamp of a mint elsewhere was left alone", mint=self.entry.mint)
+                    self._spare()
                 self._over()
             case Gone():
                 self._over()
@@ -168,12 +169,18 @@ class Exchange:
 
     async def _refuse(self, error: PennypostError) -> None:
         if await self._office.database.write(drop_on, self.entry):
+            self._spare()
             if isinstance(error, StampSpent):
                 self._foreign.remember_spent(self._secrets)
             for post in self._listeners:
                 self._office.answer(post, refusal(error))
             self._listeners = []
         self._over()
+
+    def _spare(self) -> None:
+        """Its outputs were not signed, and will not be; those of a renewed row may have been, long ago."""
+        if not self._renewed:
+            self._desk.spare(self.entry.keyset, len(self.entry.amounts), self.entry.counter)
 
     async def _store(self, paid: Paid) -> None:
         """The event and our proofs, in one transaction; as often as it takes."""

@@ -49,12 +49,16 @@ class Input(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What is to be swapped at a mint: `inputs` for outputs of these amounts (sat) of one keyset."""
+    """What is to be swapped at a mint: `inputs` for outputs of these amounts (sat) of one keyset.
+
+    `counter`: the first of numbers that an earlier row left unused; None takes new ones.
+    """
 
     mint: str
     keyset: str
     amounts: tuple[int, ...]
     inputs: tuple[Input, ...]
+    counter: int | None = None
 
 
 class Entry(NamedTuple):
@@ -136,7 +140,9 @@ def begin_on(connection: Connection, post: Post, order: Order, now_ms: int) -> E
 def add_on(connection: Connection, event_id: bytes, body: bytes | None, order: Order, now_ms: int) -> Entry:
     """The row itself; without a `body` the inputs are the treasury's own. Raises StampInUse."""
     inputs = tuple(sorted(order.inputs))
-    counter = _count_on(connection, order.mint, order.keyset, len(order.amounts))
+    counter = order.counter
+    if counter is None:
+        counter = _count_on(connection, order.mint, order.keyset, len(order.amounts))
     entry = Entry(event_id, order.mint, body, order.keyset, counter, order.amounts, now_ms, now_ms, inputs)
     insert_rows(connection, foreign_journal, _JOURNAL, [(*entry[:5], _written(order.amounts), now_ms, now_ms)])
     rows = [(each.y, event_id, each.keyset, each.amount, each.secret, each.c) for each in inputs]

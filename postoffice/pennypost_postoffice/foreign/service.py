@@ -34,8 +34,8 @@ from pennypost_postoffice.stamps import mint_name
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
-ADOPT_EVERY = 60.0
-ADOPT_AFTER = 300.0
+ADOPT_EVERY = 20.0
+ADOPT_AFTER = 60.0
 """Seconds between two looks for rows that nobody works on, and after their last request when they count as such."""
 
 LAST_ORDERS = 5.0

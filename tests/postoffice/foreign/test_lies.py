@@ -1,0 +1,189 @@
+"""Mints elsewhere that fail and lie, and stamps that are no good: one office on SQLite for all rows of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from pennypost.protocol.event import Event
+from pennypost.protocol.price import PriceList, Rule
+from pennypost.protocol.token import Proof
+from tests.postoffice.foreign.conftest import Books, quickly
+from tests.postoffice.foreign.liar import DONE, UNSEEN, Behaviour, Liar, spent, strange
+from tests.postoffice.house import House, open_house
+from tests.support.relay import letter
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SWAP = "/v1/swap"
+
+
+@dataclass
+class Bed:
+    """An office apart from its mint, and the liar between them."""
+
+    elsewhere: House
+    liar: Liar
+    office: House
+    books: Books
+
+    def token(self, *proofs: Proof) -> str:
+        """As a wallet writes it that knows the mint by the liar's address."""
+        return self.elsewhere.purse.token(*proofs, url=self.liar.url)
+
+    async def stored(self, event: Event) -> bool:
+        async with self.office.relay() as relay:
+            return bool(await relay.fetch({"ids": [event.id]}))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bed]:
+    folder = tmp_path_factory.mktemp("lies")
+    with pytest.MonkeyPatch.context() as patch:
+        quickly(patch)
+        async with (
+            open_house(folder / "mint") as elsewhere,
+            Liar(elsewhere.url) as liar,
+            open_house(folder / "office", role="postoffice", mint_urls=liar.url) as office,
+        ):
+            yield Bed(elsewhere, liar, office, Books(office))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bed(shared: Bed) -> AsyncIterator[Bed]:
+    """Honest at the beginning of each row, with nothing under way at its end."""
+    shared.liar.repent()
+    shared.liar.bodies.clear()
+    yield shared
+    assert await shared.books.journal() == [] and await shared.books.inputs() == 0
+
+
+REFUSED: list[tuple[str, str]] = [
+    ("a mint that is not listed", "stamp-mint"),
+    ("an address on this machine", "stamp-mint"),
+    ("our own address", "stamp-mint"),
+    ("another unit", "stamp-unit"),
+    ("an unknown keyset", "stamp-keyset"),
+    ("an unknown short id", "stamp-keyset"),
+    ("locked", "stamp-locked"),
+    ("too little", "stamp-too-little"),
+    ("forged", "stamp-forged"),
+    ("off the curve", "stamp-forged"),
+    ("no stamp", "stamp-required"),
+    ("not a token", "stamp-malformed"),
+]
+
+
+@pytest.mark.parametrize(("case", "code"), REFUSED, ids=[case for case, _ in REFUSED])
+async def test_bad_stamps_are_refused(bed: Bed, case: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    purse, good, here = bed.elsewhere.purse, bed.elsewhere.purse.proof(), bed.liar.url
+    locked = '["P2PK",{"nonce":"' + "00" * 16 + '","data":"02' + "11" * 32 + '"}]'
+    tokens: dict[str, str | None] = {
+        "a mint that is not listed": purse.token(good, url="https://mint.example"),
+        "an address on this machine": purse.token(good, url="http://127.0.0.1:9"),
+        "our own address": purse.token(good, url=bed.office.url),
+        "another unit": purse.token(good, url=here, unit="usd"),
+        "an unknown keyset": purse.token(msgspec.structs.replace(good, id="01" + "00" * 32), url=here, version="A"),
+        "an unknown short id": purse.token(msgspec.structs.replace(good, id="01" + "00" * 32), url=here),
+        "locked": purse.token(purse.proof(secret=locked), url=here),
+        "too little": purse.token(good, url=here),
+        "forged": purse.token(purse.proof(1, key_of=2), url=here),
+        "off the curve": purse.token(msgspec.structs.replace(good, C="02" + "ff" * 32), url=here),
+        "no stamp": None,
+        "not a token": "cashuBrubbish",
+    }
+    if case == "too little":
+        monkeypatch.setattr(bed.office.office.policy, "prices", PriceList((Rule(base=2),)))
+    before = await bed.books.earned()
+    async with bed.office.relay() as relay:
+        answer = await relay.post(letter(), tokens[case])
+    assert not answer.accepted and answer.code == code, answer
+    assert await bed.elsewhere.spent(good) == [False] and await bed.books.earned() == before
+
+
+@pytest.mark.parametrize("behaviour", UNSEEN.values(), ids=UNSEEN)
+async def test_a_mint_that_fails_before_it_does_anything(bed: Bed, behaviour: Behaviour) -> None:
+    """Once, and the sender notices nothing."""
+    bed.liar.lie(SWAP, behaviour, times=1)
+    proof, event, before = bed.elsewhere.purse.proof(), letter(), await bed.books.earned()
+    async with bed.office.relay() as relay:
+        answer = await relay.post(event, bed.token(proof))
+    assert answer.accepted and not answer.duplicate, answer
+    assert await bed.elsewhere.spent(proof) == [True] and await bed.stored(event)
+    assert await bed.books.earned() == before + 1
+    first, *others = bed.liar.bodies[SWAP]
+    assert others and all(body == first for body in others), "the same request each time (NUT-19)"
+
+
+@pytest.mark.parametrize("behaviour", DONE.values(), ids=DONE)
+async def test_a_mint_that_does_it_and_does_not_say_so(bed: Bed, behaviour: Behaviour) -> None:
+    """Always: what it did is found by NUT-07 and NUT-09."""
+    bed.liar.lie(SWAP, behaviour)
+    proof, event, before = bed.elsewhere.purse.proof(), letter(), await bed.books.earned()
+    async with bed.office.relay() as relay:
+        answer = await relay.post(event, bed.token(proof))
+    assert answer.accepted and not answer.duplicate, answer
+    assert await bed.elsewhere.spent(proof) == [True] and await bed.stored(event)
+    assert await bed.books.earned() == before + 1
+
+
+@pytest.mark.parametrize("behaviour", UNSEEN.values(), ids=UNSEEN)
+async def test_a_mint_that_fails_for_long(bed: Bed, behaviour: Behaviour) -> None:
+    """The sender is told to come again with the same stamp, which nobody has touched; when he does, it pays once."""
+    bed.liar.lie(SWAP, behaviour)
+    proof, event, before = bed.elsewhere.purse.proof(), letter(), await bed.books.earned()
+    async with bed.office.relay() as relay:
+        answer = await relay.post(event, bed.token(proof))
+        assert answer.code == "overloaded", answer
+        assert await bed.elsewhere.spent(proof) == [False] and not await bed.stored(event)
+        bed.liar.repent()
+        again = await relay.post(event, bed.token(proof))
+        assert again.accepted, again
+    assert await bed.elsewhere.spent(proof) == [True] and await bed.stored(event)
+    assert await bed.books.earned() == before + 1
+    assert len(set(bed.liar.bodies[SWAP])) <= 2, "never new outputs while the first swap may be under way"
+
+
+@pytest.mark.parametrize("behaviour", [DONE["does it and hangs up"], DONE["a wrong DLEQ"]])
+@pytest.mark.parametrize("silent", ["/v1/checkstate", "/v1/restore"])
+async def test_a_mint_that_does_it_and_hides_it(bed: Bed, behaviour: Behaviour, silent: str) -> None:
+    """Nothing is decided while nobody can know; then the event is stored with the stamp that paid for it."""
+    bed.liar.lie(SWAP, behaviour)
+    bed.liar.lie(silent, UNSEEN["500"])
+    proof, event, before = bed.elsewhere.purse.proof(), letter(), await bed.books.earned()
+    async with bed.office.relay() as relay:
+        answer = await relay.post(event, bed.token(proof))
+        assert answer.code == "overloaded", answer
+        assert [entry.event_id.hex() for entry in await bed.books.journal()] == [event.id]
+        other = await relay.post(letter(), bed.token(proof))
+        assert other.code == "overloaded", other
+        bed.liar.repent()
+        assert (await relay.post(event, bed.token(proof))).accepted
+    assert await bed.stored(event) and await bed.books.earned() == before + 1
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [(strange, "stamp-refused"), (spent, "stamp-spent")])
+async def test_a_refusal_that_touches_nothing(bed: Bed, behaviour: Behaviour, code: str) -> None:
+    """Whatever the mint says: it is its word, the stamp is not ours, the row is gone."""
+    bed.liar.lie(SWAP, behaviour)
+    proof, event = bed.elsewhere.purse.proof(), letter()
+    async with bed.office.relay() as relay:
+        assert (await relay.post(event, bed.token(proof))).code == code
+    assert await bed.elsewhere.spent(proof) == [False] and not await bed.stored(event)
+
+
+@pytest.mark.parametrize("path", ["/v1/keysets", "/v1/info"])
+@pytest.mark.parametrize("behaviour", ["500", "garbage", "redirect", "endless body"])
+async def test_a_mint_that_says_nothing_of_itself(bed: Bed, path: str, behaviour: str) -> None:
+    """No swap is begun with it."""
+    mint = next(iter(bed.office.office.foreign.desks.values())).mint  # type: ignore[union-attr]
+    mint._asked_at = float("-inf")
+    bed.liar.lie(path, UNSEEN[behaviour], times=2)
+    async with bed.office.relay() as relay:
+        answer = await relay.post(letter(), bed.token())
+    assert answer.accepted, answer
+    assert len(set(bed.liar.bodies[SWAP])) == 1
