@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from pennypost.channels import Channels
 from pennypost.desk import Desk
+from pennypost.ecash_lock import EcashLocks
 from pennypost.exchange import Exchange, Progress
 from pennypost.home import Home, default_home
 from pennypost.inbox import Inbox
@@ -37,7 +38,7 @@ from pennypost.outbox import PATIENCE, Outbox
 from pennypost.paid_mail import PaidMail
 from pennypost.payments import Payments
 from pennypost.protocol import secp
-from pennypost.protocol.errors import InvalidKey, PennypostError
+from pennypost.protocol.errors import InvalidKey, KeyExists, PennypostError
 from pennypost.protocol.event import Event
 from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
 from pennypost.protocol.stealth import Address, lifetime, wrap_letter
@@ -109,7 +110,7 @@ class AsyncClient:
         desk = Desk(self.office, self._store, self._outbox, lambda: self.identity, clock)
         self.paid = PaidMail(desk, self.payments)
         """Messages with their payment."""
-        self.offers = Offers(desk, self.payments)
+        self.offers = Offers(desk, self.payments, EcashLocks(exchange))
         """Texts for sale."""
         self.stamps = Stamps(exchange, self.payments)
         """The wallet."""
@@ -127,9 +128,16 @@ class AsyncClient:
         if self._identity is None:
             self._identity = load_identity(self._home)
         if self._identity is None:
-            self._identity = new_identity(self._home)
-            if self._home.path is not None:
-                self._tell(f"Made new keys in {self._home.path}: {self._identity.npub}")
+            try:
+                self._identity = new_identity(self._home)
+            except KeyExists:
+                # Another thread or process made them at the same moment.
+                self._identity = load_identity(self._home)
+                if self._identity is None:
+                    raise
+            else:
+                if self._home.path is not None:
+                    self._tell(f"Made new keys in {self._home.path}: {self._identity.npub}")
         return self._identity
 
     def _tell(self, sentence: str) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from pennypost import trade
 from pennypost.exchange import Progress
 from pennypost.inbox import SCAN_LIMIT
@@ -30,11 +32,21 @@ from pennypost.protocol.event import KIND_CHAT, Event, expiration
 from pennypost.protocol.giftwrap import RANDOMNESS, Rumor, make_rumor
 from pennypost.protocol.headers import HELD, RELEASED
 from pennypost.protocol.invoice_request import KIND_INVOICE, KIND_REQUEST, read_answer, read_request
-from pennypost.protocol.offer import KIND_OFFER, parse_offer
+from pennypost.protocol.offer import KIND_ECASH, KIND_OFFER, parse_offer
 from pennypost.protocol.stealth import Address, Scanner, lifetime, open_letter, wrap_letter
 from pennypost.store import Store
 
 DAY: Final = 86_400
+
+
+class _Ecash(msgspec.Struct):
+    """Ecash for an offer: what a rumor of kind 4414 holds."""
+
+    offer: str
+    token: str
+
+
+_ecash: Final = msgspec.json.Decoder(_Ecash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,5 +189,8 @@ def _file_on(connection: sqlite3.Connection, sender: bytes, rumor: Rumor, now: i
             trade.add_request_on(connection, rumor.id, sender, read_request(rumor), now)
         elif rumor.kind == KIND_INVOICE:
             trade.add_answer_on(connection, sender, read_answer(rumor))
-    except (InvalidOffer, InvalidPayload):
+        elif rumor.kind == KIND_ECASH:
+            found = _ecash.decode(rumor.content)
+            trade.add_token_on(connection, sender.hex(), found.offer, found.token, now)
+    except (InvalidOffer, InvalidPayload, msgspec.DecodeError, RecursionError):
         return

@@ -180,20 +180,28 @@ class MintClient:
 
     async def swap(self, inputs: Sequence[Proof], outputs: Sequence[Output]) -> list[BlindSignature]:
         """Blind signatures in exchange for proofs (NUT-03)."""
-        bare = [Proof(each.amount, each.id, each.secret, each.C) for each in inputs]
+        # A witness goes only with a lock (NUT-10): on other stamps it would be a stranger's mark.
+        bare = [
+            Proof(each.amount, each.id, each.secret, each.C, each.witness if each.secret.startswith("[") else None)
+            for each in inputs
+        ]
         body = encode(nuts.SwapRequest(bare, _messages(outputs)))
         answer = await self._post("/v1/swap", body, answers.SignaturesAnswer)
         return await self._checked(outputs, answer.signatures)
 
     async def states(self, proofs: Sequence[Proof]) -> list[str]:
         """UNSPENT, PENDING or SPENT of each proof, in order (NUT-07)."""
-        found: list[str] = []
+        return [each.state for each in await self.looked_up(proofs)]
+
+    async def looked_up(self, proofs: Sequence[Proof]) -> list[answers.ProofState]:
+        """State of each proof, in order, with the witness of one that was locked and is spent (NUT-07)."""
+        found: list[answers.ProofState] = []
         for start in range(0, len(proofs), BATCH):
             ys = [bdhke.hash_to_curve(each.secret.encode()).hex() for each in proofs[start : start + BATCH]]
             answer = await self._post("/v1/checkstate", encode(nuts.CheckStateRequest(ys)), answers.CheckStateAnswer)
             if [each.Y.lower() for each in answer.states] != ys:
                 raise OfficeMisbehaves("the states of other proofs than were asked")
-            found += [each.state for each in answer.states]
+            found += answer.states
         return found
 
     async def restore(self, outputs: Sequence[Output]) -> list[BlindSignature | None]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from pennypost import lnurl
 from pennypost.desk import DAY, Desk, new_secret
 from pennypost.keys import person
 from pennypost.line import refusal
-from pennypost.mail import Mail, Receipt
+from pennypost.mail import ACCEPTED, DUPLICATE, Mail, Receipt
 from pennypost.office import Office
 from pennypost.outbox import ANSWER, PATIENCE
 from pennypost.payments import Payments
@@ -234,13 +234,21 @@ class Notices:
         return chosen
 
     async def _put(self, event: Event, office: Office, price: int) -> Receipt:
-        """Post to another relay, with a token that is in the wallet's books until somebody took it."""
+        """Post to another relay, with a token that is in the wallet's books until it is known to be spent.
+
+        What the relay did not take is taken back; what it did not answer stays in the books (`Stamps.check` lists it).
+        """
         try:
             token = await self._stamps.send(price) if price else None
             answer = await office.post(event, token, ANSWER)
-            code = "accepted" if answer.accepted else refusal(answer.message).code
-            stamps = price if answer.accepted and not answer.message.startswith("duplicate") else 0
-            return Receipt(event.id, office.url, answer.accepted, code, stamps, expiration(event) or 0)
+            code = ACCEPTED if answer.accepted else refusal(answer.message).code
+            if answer.message.startswith("duplicate"):
+                code = DUPLICATE
+            if token is not None and code != ACCEPTED:
+                with suppress(PennypostError):
+                    await self._stamps.receive(token)
+            until = expiration(event) or 0 if answer.accepted else 0
+            return Receipt(event.id, office.url, answer.accepted, code, price if code == ACCEPTED else 0, until)
         except PennypostError as error:
             return Receipt(event.id, office.url, False, error.code, 0, 0)
         finally:

@@ -6,19 +6,25 @@
 
 How K becomes the preimage, the first that the seller's wallet can do: an invoice with a preset preimage (LND), a hold
 invoice (NWC), a preimage that the wallet shows when it makes the invoice. Where it can do none of these, and only with
-`trust_office`, the office hands K out to whoever shows the preimage.
+`trust_office`, the office hands K out to whoever shows the preimage. Without Lightning the buyer locks stamps to H, and
+the seller shows K when he takes them (ecash_lock.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
-from pennypost import trade
+import msgspec
+
+from pennypost import ecash_lock, trade
 from pennypost.desk import DAY, Desk, Letter, new_secret
+from pennypost.ecash_lock import EcashLocks
 from pennypost.exchange import Progress
 from pennypost.keys import person
 from pennypost.lightning import Made, Stage
@@ -26,35 +32,50 @@ from pennypost.mail import Receipt
 from pennypost.outbox import PATIENCE
 from pennypost.payments import Payments
 from pennypost.protocol import nip19, secp
-from pennypost.protocol.bolt11 import parse_invoice
 from pennypost.protocol.errors import (
+    AlreadyPaid,
+    AmountTooHigh,
     GarbageProof,
     HoldUnknown,
     InvalidInput,
-    InvalidInvoice,
     InvalidOffer,
+    InvoiceMismatch,
+    MintError,
     NotAnswered,
+    OfferExpired,
+    OtherMint,
+    ProofPending,
+    StampError,
     WalletCannot,
 )
 from pennypost.protocol.hold import hold_tag
 from pennypost.protocol.offer import (
+    ECASH,
     KIND_CIPHERTEXT,
+    KIND_ECASH,
     KIND_OFFER,
     PREFIX,
+    EcashAsk,
     Offer,
     check_offer,
     encode_offer,
     make_offer,
     open_text,
     parse_offer,
+    payment_of,
     seal_text,
 )
+from pennypost.protocol.token import Token, encode_token
 from pennypost.trade import Invoice
 
 MSAT: Final = 1_000
 MOST: Final = 1_000
 """The most that a text may cost unless told otherwise, in sat."""
 MAX_SAT: Final = 100_000_000
+WAIT: Final = 60.0
+"""Seconds to wait for a seller to take locked stamps."""
+LOOK: Final = 1.0
+"""Seconds between two questions whether he has."""
 BUYERS: Final = 100
 """Buyers of one call."""
 BODY_LIMIT: Final = 32 * 1024
@@ -107,8 +128,8 @@ class Bought:
 class Offers:
     """Selling and buying of one home."""
 
-    def __init__(self, desk: Desk, payments: Payments) -> None:
-        self._desk, self._payments, self._store = desk, payments, desk.store
+    def __init__(self, desk: Desk, payments: Payments, locks: EcashLocks) -> None:
+        self._desk, self._payments, self._locks, self._store = desk, payments, locks, desk.store
 
     # Selling
 
@@ -120,15 +141,17 @@ class Offers:
         sat: int,
         description: str = "",
         valid: int = DAY,
+        ecash: bool = False,
         trust_office: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> list[Sale]:
         """Offer a text to one buyer or several (npub, nprofile or hex), each for `sat`, payable for `valid` seconds.
 
-        Everyone gets a ciphertext, a key and an invoice of his own. Costs two stamps a buyer, three with
-        `trust_office`. What was begun and not finished is not paid for: repeat it. Raises WalletError, InvalidKey,
-        InvalidInput, LetterTooLarge, and as AsyncClient.send.
+        Everyone gets a ciphertext, a key and an invoice of his own; with `ecash` they pay with stamps of our mint
+        instead of Lightning, and `settle` takes them. Costs two stamps a buyer, three with `trust_office`. What was
+        begun and not finished is not paid for: repeat it. Raises WalletError, InvalidKey, InvalidInput, LetterTooLarge,
+        and as AsyncClient.send.
         """
         buyers = [person(each) for each in ([to] if isinstance(to, str) else to)]
         if not 0 < sat <= MAX_SAT or not 0 < valid <= 30 * DAY or not 0 < len(buyers) <= BUYERS:
@@ -137,14 +160,15 @@ class Offers:
         for number, buyer in enumerate(buyers):
             if on_progress is not None:
                 on_progress("making offers", number, len(buyers))
-            sales.append(await self._sell(buyer, text, sat, description, valid, trust_office, patience))
+            asking = self._ask(sat, valid) if ecash else self._invoice(sat * MSAT, valid, trust_office)
+            key, made = await asking
+            sales.append(await self._sell(buyer, text, sat, description, valid, key, made, patience))
         return sales
 
     async def _sell(
-        self, buyer: bytes, text: str, sat: int, description: str, valid: int, trust_office: bool, patience: float
+        self, buyer: bytes, text: str, sat: int, description: str, valid: int, key: bytes, made: Made, patience: float
     ) -> Sale:
         desk, identity = self._desk, self._desk.identity
-        key, made = await self._invoice(sat * MSAT, valid, trust_office)
         sealed = seal_text(text, key, new_secret(), buyer, secrets.token_bytes(32))
         body = desk.letter(buyer, _base64(sealed.ciphertext), kind=KIND_CIPHERTEXT, keep=valid)
         dropped = None if made.payment_hash == sealed.key_hash else new_secret()
@@ -182,6 +206,16 @@ class Offers:
             receipts.append(receipt)
         return tuple(receipts)
 
+    async def _ask(self, sat: int, valid: int) -> tuple[bytes, Made]:
+        """K, and what is asked instead of an invoice: ecash of our mint, locked to a key made for this offer."""
+        if sat > ecash_lock.MOST:
+            raise InvalidInput("an offer for ecash is of 100,000 sat at most")
+        key = secrets.token_bytes(32)
+        key_hash = sha256(key).digest()
+        own = secp.point(_own_key(self._desk.identity.secret, b"lock", key_hash)).hex()
+        request = f"{ECASH}{own}@{await self._locks.mint.name()}"
+        return key, Made(request, key_hash, self._desk.now() + valid, key, hold=True)
+
     async def _invoice(self, msat: int, valid: int, trust_office: bool) -> tuple[bytes, Made]:
         """K, and an invoice whose payment releases it; with `trust_office` at last one that does not."""
         wallet, key = self._payments.wallet, secrets.token_bytes(32)
@@ -203,18 +237,41 @@ class Offers:
         """Ask the wallet about what is open, and take held payments, which gives the buyer his key: what was settled.
 
         A seller whose sales are `hold` runs it while offers are open: payments that nobody takes go back. Raises
-        WalletError.
+        WalletError, OfficeUnreachable, ServerError.
         """
-        wallet, done = self._payments.wallet, list[Invoice]()
-        for each in await self._store.run(trade.invoices_on, waiting=True):
-            stage, msat = await wallet.invoice(each.payment_hash)
-            if stage is Stage.HELD and each.preimage is not None and msat >= each.msat:
-                await wallet.settle(each.preimage)
-                stage = Stage.SETTLED
+        waiting, done = await self._store.run(trade.invoices_on, waiting=True), list[Invoice]()
+        if any(each.request.startswith(ECASH) for each in waiting):
+            await self._desk.file()
+        for each in waiting:
+            if each.request.startswith(ECASH):
+                stage = await self._claim(each)
+            else:
+                wallet = self._payments.wallet
+                stage, msat = await wallet.invoice(each.payment_hash)
+                if stage is Stage.HELD and each.preimage is not None and msat >= each.msat:
+                    await wallet.settle(each.preimage)
+                    stage = Stage.SETTLED
             await self._store.run(trade.state_on, each.payment_hash, stage.value)
             if stage is Stage.SETTLED and each.purpose == "offer":
                 done.append(each)
         return done
+
+    async def _claim(self, sale: Invoice) -> Stage:
+        """Take the stamps that were locked for a sale, where they have come. Raises OfficeUnreachable, ServerError."""
+        over = sale.expires_at + ecash_lock.CLAIM_FOR < self._desk.now()
+        token = await self._store.run(trade.token_on, sale.subject)
+        if token is None or sale.preimage is None:
+            return Stage.OVER if over else Stage.OPEN
+        lock_key = _own_key(self._desk.identity.secret, b"lock", sale.payment_hash)
+        try:
+            await self._locks.claim(token, sale.preimage, sale.payment_hash, sale.msat // MSAT, lock_key)
+        except ProofPending:
+            return Stage.OPEN
+        except (InvalidInput, InvoiceMismatch, OfferExpired, StampError, MintError):
+            # What one buyer sends must not keep the others from being settled.
+            await self._store.run(trade.drop_token_on, sale.subject)
+            return Stage.OVER if over else Stage.OPEN
+        return Stage.SETTLED
 
     # Buying
 
@@ -237,41 +294,100 @@ class Offers:
             )
         return listed
 
-    async def buy(self, offer: str, *, most: int = MOST, trust_office: bool = False) -> Bought:
+    async def buy(self, offer: str, *, most: int = MOST, trust_office: bool = False, wait: float = WAIT) -> Bought:
         """Pay for an offer, named by its text (ppo1…) or the beginning of its id, and open what was paid for.
 
         At most `most` sat; nothing is paid before everything that can be verified is (`check_offer`), and for one
         payment hash once: the same call again gives the same text. Raises GarbageProof with its evidence where the
         seller had signed something else; PaymentUnknown, NotAnswered: the same call again goes on; after any other
-        error nothing was paid.
+        error nothing was paid. An offer for ecash is paid with stamps locked to its key, and its seller has `wait`
+        seconds to take them; stamps that he never takes come back by `refunds`.
         """
         chosen = await self._find(offer)
         identity, ciphertext = self._desk.identity, await self._ciphertext(chosen)
-        payment = await self._payments.outcome(_payment_hash(chosen))
+        begun = await self._begun(chosen)
         # What was paid once is opened, however late.
-        now = self._desk.now() if payment is None else 0
-        _, shared = check_offer(
+        now = 0 if begun else self._desk.now()
+        asked, shared = check_offer(
             chosen,
             ciphertext,
             identity.secret,
             seller=chosen.seller,
-            most_msat=most * MSAT if payment is None else chosen.msat,
+            most_msat=chosen.msat if begun else most * MSAT,
             now=now,
-            trust_office=trust_office or payment is not None,
+            trust_office=trust_office or begun,
         )
         await self._store.run(trade.take_offer_on, chosen.id.hex(), ciphertext)
-        payment = payment or await self._payments.pay(chosen.invoice, chosen.msat)
-        key = payment.preimage
+        if isinstance(asked, EcashAsk):
+            key, fee = await self._pay_ecash(chosen, asked, wait), 0
+        else:
+            payment = await self._payments.pay(chosen.invoice, chosen.msat)
+            key, fee = payment.preimage, payment.fee_msat
         if chosen.trusts_office:
-            key = await self._dropped(chosen, payment.preimage)
+            key = await self._dropped(chosen, key)
         try:
+            if sha256(key).digest() != chosen.key_hash:
+                raise GarbageProof("the office handed out another key; nobody else can check that")
             text = open_text(chosen, ciphertext, shared, key)
         except GarbageProof:
             await self._store.run(trade.end_offer_on, chosen.id.hex(), "garbage")
             raise
         await self._store.run(trade.end_offer_on, chosen.id.hex(), "read")
         npub = nip19.encode_npub(chosen.seller)
-        return Bought(chosen.id.hex(), npub, text, payment.msat, payment.fee_msat)
+        return Bought(chosen.id.hex(), npub, text, chosen.msat, fee)
+
+    async def _begun(self, offer: Offer) -> bool:
+        """Whether it was paid, or its payment is under way. Raises PaymentUnknown while that is not known."""
+        asked = payment_of(offer)
+        if isinstance(asked, EcashAsk):
+            row = await self._locks.find(offer.key_hash)
+            return row is not None and row.state != "begun"
+        return await self._payments.outcome(asked.payment_hash) is not None
+
+    async def _pay_ecash(self, offer: Offer, asked: EcashAsk, wait: float) -> bytes:
+        """K, for stamps locked to its hash, once. Raises NotAnswered while the seller has not taken them."""
+        desk, sat = self._desk, offer.msat // MSAT
+        if asked.mint != await self._locks.mint.name([asked.mint]):
+            raise OtherMint
+        if sat > ecash_lock.MOST:
+            raise AmountTooHigh
+        refund = _own_key(desk.identity.secret, b"refund", offer.key_hash)
+        until = offer.expires_at + ecash_lock.CLAIM_FOR
+        row = await self._locks.lock(
+            offer.id.hex(), offer.key_hash, sat, asked.lock_key, secp.point(refund).hex(), until
+        )
+        if row.offer != offer.id.hex():
+            raise AlreadyPaid("stamps were locked for another offer with the same key")
+        if row.event is None and row.state == "locked":
+            token = encode_token(Token(asked.mint, "sat", row.locked))
+            content = msgspec.json.encode({"offer": offer.id.hex(), "token": token}).decode()
+            keep = min(30 * DAY, max(3_600, until - desk.now()))
+            letter = desk.letter(offer.seller, content, kind=KIND_ECASH, keep=keep)
+            await self._store.run(ecash_lock.letter_on, offer.key_hash, letter.event)
+            row = await self._locks.find(offer.key_hash) or row
+        if row.event is not None and row.state == "locked":
+            receipt = await desk.post(row.event, wait)
+            if receipt.error is not None:
+                raise receipt.error
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            key = await self._locks.preimage(row)
+            if key is not None:
+                await self._store.run(ecash_lock.end_on, offer.key_hash, "spent")
+                return key
+            if row.state == "refunded":
+                raise OfferExpired("the seller did not take the stamps, and you had them back")
+            if loop.time() >= deadline:
+                raise NotAnswered("the seller has not taken the locked stamps")
+            await asyncio.sleep(min(LOOK, max(0.0, deadline - loop.time())))
+
+    async def refunds(self) -> int:
+        """Have back stamps that were locked and that no seller took in time: how many sat. Raises MintError."""
+        back = 0
+        for row in await self._store.run(ecash_lock.overdue_on, self._locks.mint.url, self._desk.now()):
+            back += await self._locks.refund(row, _own_key(self._desk.identity.secret, b"refund", row.key_hash))
+        return back
 
     async def _find(self, named: str) -> Offer:
         named = named.strip()
@@ -317,10 +433,13 @@ class Offers:
 
 
 def _payment_hash(offer: Offer) -> bytes:
-    try:
-        return parse_invoice(offer.invoice).payment_hash
-    except InvalidInvoice as error:
-        raise InvalidOffer(error.detail) from None
+    asked = payment_of(offer)
+    return offer.key_hash if isinstance(asked, EcashAsk) else asked.payment_hash
+
+
+def _own_key(secret: bytes, purpose: bytes, key_hash: bytes) -> bytes:
+    """A key of ours for one offer, made again whenever it is needed."""
+    return secp.tagged_hash("ecash-lock", purpose, secret, key_hash)
 
 
 def _base64(data: bytes) -> str:

@@ -60,6 +60,8 @@ LOOK: Final = 20
 """Seconds that the office is asked to wait for the next letter."""
 ASKED_FOR: Final = 3_600
 """Seconds in which a request wants its answer."""
+ANSWERS: Final = 1_000
+"""Requests that one run answers by itself, unless told otherwise."""
 INVOICE_FOR: Final = 3_600
 """Seconds in which our invoice can be paid."""
 
@@ -256,15 +258,17 @@ class PaidMail:
         price: int,
         *,
         watch: bool = False,
+        limit: int = ANSWERS,
         patience: float = PATIENCE,
     ) -> AsyncGenerator[Request]:
         """Answer each request that offers `price` sat or more, or leaves the price to us; others in silence not.
 
-        `watch` goes on and never ends. Yields what was answered. Raises WalletError, OfficeUnreachable.
+        `watch` goes on; it ends after `limit` answers, for each costs a stamp and whoever asks need not pay. Yields
+        what was answered. Raises WalletError, OfficeUnreachable.
         """
         if not 0 < price <= MAX_SAT:
             raise InvalidInput("a price is of 1 sat or more")
-        first = True
+        first, count = True, 0
         while True:
             try:
                 await self._desk.file(wait=LOOK if watch and not first else 0)
@@ -278,9 +282,11 @@ class PaidMail:
                 if 0 < each.msat < price * MSAT:
                     await self._store.run(trade.answered_on, each.id, "refused")
                     continue
-                receipt = await self._answer(each, each.msat or price * MSAT, patience)
-                if receipt.accepted:
-                    yield each
+                if count >= limit:
+                    return
+                await self._answer(each, each.msat or price * MSAT, patience)
+                count += 1
+                yield each
             if not watch:
                 return
 

@@ -110,6 +110,14 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (channel, office)
     ) STRICT;
     """,
+    """
+    CREATE TABLE ecash_locks (
+        hash BLOB PRIMARY KEY, offer TEXT NOT NULL, mint TEXT NOT NULL, amount INTEGER NOT NULL,
+        paid_with TEXT NOT NULL, outputs BLOB NOT NULL, locked TEXT, event BLOB, locktime INTEGER NOT NULL,
+        state TEXT NOT NULL, created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE locked_tokens (offer TEXT PRIMARY KEY, token TEXT NOT NULL, created_at INTEGER NOT NULL) STRICT;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 

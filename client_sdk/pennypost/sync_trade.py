@@ -11,9 +11,10 @@ from pennypost.notices import MOST as MOST_NOTICE
 from pennypost.notices import Announced, NoticeReceipt, Price
 from pennypost.notices import Notices as AsyncNotices
 from pennypost.offers import MOST, Bought, Listed, Sale
+from pennypost.offers import WAIT as WAIT_FOR_SELLER
 from pennypost.offers import Offers as AsyncOffers
 from pennypost.outbox import PATIENCE
-from pennypost.paid_mail import WAIT, PaidReceipt
+from pennypost.paid_mail import ANSWERS, WAIT, PaidReceipt
 from pennypost.paid_mail import PaidMail as AsyncPaidMail
 from pennypost.threads import LoopThread
 from pennypost.trade import Invoice, Request
@@ -33,6 +34,7 @@ class Offers:
         sat: int,
         description: str = "",
         valid: int = DAY,
+        ecash: bool = False,
         trust_office: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
@@ -45,6 +47,7 @@ class Offers:
                 sat=sat,
                 description=description,
                 valid=valid,
+                ecash=ecash,
                 trust_office=trust_office,
                 patience=patience,
                 on_progress=on_progress,
@@ -63,9 +66,13 @@ class Offers:
         """As pennypost.offers.Offers.all."""
         return self._thread.call(self._offers.all())
 
-    def buy(self, offer: str, *, most: int = MOST, trust_office: bool = False) -> Bought:
+    def buy(self, offer: str, *, most: int = MOST, trust_office: bool = False, wait: float = WAIT_FOR_SELLER) -> Bought:
         """As pennypost.offers.Offers.buy."""
-        return self._thread.call(self._offers.buy(offer, most=most, trust_office=trust_office))
+        return self._thread.call(self._offers.buy(offer, most=most, trust_office=trust_office, wait=wait))
+
+    def refunds(self) -> int:
+        """As pennypost.offers.Offers.refunds."""
+        return self._thread.call(self._offers.refunds())
 
 
 class PaidMail:
@@ -116,9 +123,11 @@ class PaidMail:
         """As pennypost.paid_mail.PaidMail.answer."""
         return self._thread.call(self._mail.answer(request, sat, patience=patience))
 
-    def answer_all(self, price: int, *, watch: bool = False, patience: float = PATIENCE) -> Iterator[Request]:
+    def answer_all(
+        self, price: int, *, watch: bool = False, limit: int = ANSWERS, patience: float = PATIENCE
+    ) -> Iterator[Request]:
         """As pennypost.paid_mail.PaidMail.answer_all."""
-        answered = self._mail.answer_all(price, watch=watch, patience=patience)
+        answered = self._mail.answer_all(price, watch=watch, limit=limit, patience=patience)
 
         async def next_one() -> Request | None:
             return await anext(answered, None)

@@ -120,12 +120,16 @@ def _invoice(row: tuple[object, ...]) -> Invoice:
 
 
 def state_on(connection: sqlite3.Connection, payment_hash: bytes, state: str) -> None:
-    """How an invoice stands; once settled it stays so, and its preimage is needed no more."""
+    """How an invoice stands; once settled it stays so, and its preimage and ecash are needed no more."""
     connection.execute(
         "UPDATE invoices SET state = ?, preimage = CASE WHEN ? = 'settled' THEN NULL ELSE preimage END"
         " WHERE hash = ? AND state <> 'settled'",
         (state, state, payment_hash),
     )
+    if state in ("settled", "over"):
+        connection.execute(
+            "DELETE FROM locked_tokens WHERE offer = (SELECT subject FROM invoices WHERE hash = ?)", (payment_hash,)
+        )
 
 
 def claim_on(connection: sqlite3.Connection, sender: str, proof: Proof, mail: str) -> int:
@@ -144,6 +148,27 @@ def claim_on(connection: sqlite3.Connection, sender: str, proof: Proof, mail: st
         (mail, invoice.payment_hash, mail, mail),
     )
     return invoice.msat if claimed.rowcount == 1 else 0
+
+
+def add_token_on(connection: sqlite3.Connection, sender: str, offer: str, token: str, now: int) -> None:
+    """File ecash that came for a sale of ours, from its buyer; the first stays until it is known to be no good."""
+    sale = invoice_on(connection, "offer", offer)
+    if sale is not None and sale.peer == sender and sale.state == "open":
+        connection.execute(
+            "INSERT INTO locked_tokens (offer, token, created_at) VALUES (?, ?, ?) ON CONFLICT (offer) DO NOTHING",
+            (offer, token, now),
+        )
+
+
+def token_on(connection: sqlite3.Connection, offer: str) -> str | None:
+    """The ecash that came for a sale."""
+    row = connection.execute("SELECT token FROM locked_tokens WHERE offer = ?", (offer,)).fetchone()
+    return row[0] if row else None
+
+
+def drop_token_on(connection: sqlite3.Connection, offer: str) -> None:
+    """It is not what was asked for: another may come."""
+    connection.execute("DELETE FROM locked_tokens WHERE offer = ?", (offer,))
 
 
 # Offers to us

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pennypost.protocol import secp
+from pennypost.protocol.bolt11 import Bolt11
 from pennypost.protocol.bolt11_writer import write_invoice
 from pennypost.protocol.errors import (
     AmountTooHigh,
@@ -76,7 +77,7 @@ def test_paying_opens_the_text() -> None:
     read = parse_offer(f" {encode_offer(offer)}\n")
     assert read == offer and read.id == offer.id
     invoice, shared = check_offer(read, ciphertext, BUYER, seller=secp.xonly(SELLER), most_msat=MSAT, now=NOW)
-    assert invoice.payment_hash == H
+    assert isinstance(invoice, Bolt11) and invoice.payment_hash == H
     assert open_text(read, ciphertext, shared, K) == "ünï ✉ report"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -331,6 +332,22 @@ async def test_to_many_relays_with_the_whole_price_first(
     assert [receipt.office for receipt in done.receipts] == [office.url, free.url]
     assert done.receipts[0].accepted and await alice.stamps.balance() == 4
     await free.stop()
+
+
+async def test_stamps_that_a_relay_did_not_take_come_back(server: Server, tmp_path: Path) -> None:
+    """The same office under another name: it has the letter already, and leaves the stamp alone."""
+    async with AsyncClient(server.url, tmp_path / "alice") as alice, AsyncClient(server.url, tmp_path / "bob") as bob:
+        await alice.stamps.buy(5)
+        other = server.url.replace("127.0.0.1", "localhost")
+        assert [each.sat for each in await alice.notices.prices("hello", [other])] == [1, 1]
+        with pytest.raises(PriceTooHigh):
+            await alice.notices.send(bob.npub, "hello", relays=[other], max_stamps=1)
+        assert await alice.stamps.balance() == 5
+        done = await alice.notices.send(bob.npub, "hello", relays=[other], max_stamps=2)
+        assert [(each.code, each.stamps) for each in done.receipts] == [("accepted", 1), ("duplicate", 0)]
+        assert await alice.stamps.balance() == 4
+        assert (await alice.stamps.check()).stamps == 4
+        assert await texts(bob) == ["hello"]
 
 
 async def _free_relay() -> HttpServer:

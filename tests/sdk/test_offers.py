@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pennypost import AsyncClient, Sandbox, trade
+from pennypost import AsyncClient, Sandbox, offers, trade
 from pennypost.lightning import Stage
 from pennypost.offers import Sale
 from pennypost.play import FUNDS, PlayWallet
@@ -183,6 +183,20 @@ async def test_the_last_resort_trusts_the_office(client: Make, office: Sandbox) 
     assert purse.told == 1
 
 
+async def test_a_seller_who_drops_another_key(client: Make, office: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What trusting the office and the seller can cost: it is said, and there is no proof for others."""
+    seller, purse = client(lightning=Purse(office.wallet(), "neither")), Purse(office.wallet())
+    buyer = client(lightning=purse)
+    await seller.stamps.buy(5)
+    seal = offers.seal_text
+    monkeypatch.setattr(offers, "seal_text", lambda text, key, *rest: seal(text, bytes(reversed(key)), *rest))
+    (sale,) = await seller.offers.sell(buyer.npub, "report", sat=21, trust_office=True)
+    with pytest.raises(GarbageProof) as found:
+        await buyer.offers.buy(sale.offer, trust_office=True)
+    assert found.value.evidence == "" and purse.told == 1
+    assert [each.state for each in await buyer.offers.all()] == ["garbage"]
+
+
 async def test_an_office_that_keeps_the_key_back_can_be_asked_again(
     client: Make, office: Sandbox, meddler: Meddler
 ) -> None:
@@ -222,7 +236,7 @@ MATRIX: dict[str, tuple[dict[str, Any], type[PennypostError]]] = {
     "amount": ({"msat": 20_999}, InvoiceMismatch),
     "invoice expired": ({"invoice": "hash of the offer, in the past"}, OfferExpired),
     "offer expired": ({"expires_at": 1}, OfferExpired),
-    "no invoice": ({"invoice": "lnbcrt1"}, InvalidOffer),
+    "no invoice": ({"invoice": "lnbcrt1"}, InvoiceMismatch),
     "another ciphertext": ({"ciphertext_hash": b"\1" * 32}, InvalidOffer),
     "ciphertext not at the office": ({"letter": secp.xonly(b"\x09" * 32)}, InvalidOffer),
     "wrong Z": ({"commitment": b"\1" * 32}, InvalidOffer),

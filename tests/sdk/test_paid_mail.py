@@ -291,6 +291,17 @@ async def test_strangers_cannot_fill_the_book(client: Make, bob: AsyncClient, mo
     assert len(await bob.paid.requests()) == 2
 
 
+async def test_answers_are_limited(client: Make, bob: AsyncClient) -> None:
+    """Each costs a stamp, and whoever asks need not pay."""
+    alice, before = await payer(client), await bob.stamps.balance()
+    for number in range(3):
+        with pytest.raises(NotAnswered):
+            await alice.paid.send(bob.npub, f"{number}", sat=21, wait=0)
+    assert len([each async for each in bob.paid.answer_all(1, limit=2)]) == 2
+    assert before - await bob.stamps.balance() == 2
+    assert len(await bob.paid.requests()) == 1
+
+
 @pytest.mark.parametrize("hold", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_payer_killed_at_any_step_pays_once_and_is_heard(

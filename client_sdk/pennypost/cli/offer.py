@@ -20,6 +20,7 @@ from pennypost.cli.talk import (
     Talk,
     plain,
     sats,
+    stamps,
     when,
 )
 from pennypost.lightning import read_link
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 LOOK: Final = 2.0
 """Seconds between two looks at the wallet while watching."""
 
-app = typer.Typer(help="Texts for sale: make, settle, sales, list, judge; and `pennypost buy`.", no_args_is_help=True)
+app = typer.Typer(
+    help="Texts for sale: make, settle, sales, list, refund, judge; and `pennypost buy`.", no_args_is_help=True
+)
 
 
 @app.command("make", cls=Command)
@@ -48,6 +51,7 @@ def make(
     sat: Annotated[int, typer.Option("--sat", min=1, help="The price for each buyer.")] = 21,
     description: Annotated[str, typer.Option("--description", help="What the buyer sees before he pays.")] = "",
     valid: Annotated[Literal["1h", "1d", "7d", "30d"], typer.Option("--valid", help="How long it can be paid.")] = "1d",
+    ecash: Annotated[bool, typer.Option("--ecash", help="Be paid in stamps of your mint, without Lightning.")] = False,
     trust_office: Annotated[
         bool, typer.Option("--trust-office", help="Last resort: let the office hand out the key.")
     ] = False,
@@ -75,6 +79,7 @@ def make(
             sat=sat,
             description=description,
             valid=KEEP[valid],
+            ecash=ecash,
             trust_office=trust_office,
             on_progress=talk.progress,
         ),
@@ -84,7 +89,7 @@ def make(
         talk.result(asdict(sale), sale.offer)
         talk.say(f"Offered to {sale.buyer} for {sale.sat} sat until {when(sale.expires_at)}.")
     if any(sale.hold for sale in sales):
-        talk.say("Your wallet holds the payments until you take them: keep `pennypost offer settle --watch` running.")
+        talk.say("Payments wait until you take them: keep `pennypost offer settle --watch` running.")
 
 
 @app.command("settle", cls=Command)
@@ -96,7 +101,7 @@ def settle(
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and take payments as they come.")] = False,
     nwc: LightningOption = None,
 ) -> None:
-    """Take the payments that your wallet holds for your offers, which gives the buyers their keys.
+    """Take the payments that wait for you, held by your wallet or in locked stamps: it gives the buyers their keys.
 
     Examples:
 
@@ -157,6 +162,26 @@ def listing(
         talk.say("Nothing is offered to you.")
 
 
+@app.command("refund", cls=Command)
+def refund(
+    context: typer.Context,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    mint: MintOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have back stamps that you locked for an offer and that its seller did not take in time.
+
+    Examples:
+
+      pennypost offer refund
+    """
+    talk = Talk(context, home, office, mint, as_json)
+    back = talk.run(lambda client: client.offers.refunds())
+    talk.result({"refunded": back}, "")
+    talk.say(f"{stamps(back)} came back.")
+
+
 @app.command("judge", cls=Command)
 def judge(
     context: typer.Context,
@@ -187,9 +212,10 @@ def buy(
     trust_office: Annotated[
         bool, typer.Option("--trust-office", help="Also an offer whose key the office hands out.")
     ] = False,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds for a seller to take locked stamps.")] = 60,
     nwc: LightningOption = None,
 ) -> None:
-    """Buy an offered text: verify everything, pay over Lightning, open it. The same command again pays no second time.
+    """Buy an offered text: verify everything, pay, open it. The same command again pays no second time.
 
     Examples:
 
@@ -199,7 +225,8 @@ def buy(
     talk = Talk(context, home, office, mint, as_json)
     try:
         bought = talk.run(
-            lambda client: client.offers.buy(offer, most=most, trust_office=trust_office), lightning=read_link(nwc)
+            lambda client: client.offers.buy(offer, most=most, trust_office=trust_office, wait=wait),
+            lightning=read_link(nwc),
         )
     except GarbageProof as error:
         talk.result({"evidence": error.evidence}, error.evidence)

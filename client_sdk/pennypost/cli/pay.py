@@ -146,6 +146,7 @@ def answer(
     as_json: JsonOption = False,
     price: Annotated[int, typer.Option("--price", min=1, help="What a message costs, in sat.")] = 21,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and answer requests as they come.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Answers, and so stamps, at most.")] = 1_000,
     nwc: LightningOption = None,
 ) -> None:
     """Send invoices to those who want to pay you for a message and offer your price or more. One stamp each.
@@ -165,7 +166,7 @@ def answer(
             await client.paid.answer(request, price)
             return 1
         count = 0
-        async for each in client.paid.answer_all(price, watch=watch):
+        async for each in client.paid.answer_all(price, watch=watch, limit=limit):
             _list(talk, each)
             count += 1
         return count

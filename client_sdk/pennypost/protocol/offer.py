@@ -16,6 +16,7 @@ another text, offer, Z, K and ct prove it to anyone, and open nothing else. All 
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -43,6 +44,10 @@ KIND_OFFER: Final = 4410
 """Kind of the rumor that carries an offer; it travels inside seals alone."""
 KIND_CIPHERTEXT: Final = 4411
 """Kind of the rumor that carries ct, or with `trust_office` K, as base64url."""
+KIND_ECASH: Final = 4414
+"""Kind of the rumor that carries ecash locked to an offer's hash (NUT-14), as JSON: {"offer", "token"}."""
+ECASH: Final = "ecash:"
+"""What stands for the invoice of an offer that is paid with ecash: ecash:<66 hex digits>@<mint>."""
 
 MAX_TEXT: Final = 11_000
 """Bytes of a text: with its base64 it fits into the largest letter."""
@@ -53,6 +58,7 @@ MARGIN: Final = 60
 PREFIX: Final = "ppo1"
 EVIDENCE: Final = "ppg1"
 
+_LOCK_KEY: Final = re.compile(r"0[23][0-9a-f]{64}")
 _VERSION: Final = 1
 _TRUST: Final = 1
 _BLIND: Final = 32
@@ -102,6 +108,14 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class EcashAsk:
+    """What an offer asks instead of a Lightning payment: ecash of this mint, locked to H and this key (66 digits)."""
+
+    lock_key: str
+    mint: str
+
+
+@dataclass(frozen=True, slots=True)
 class SealedText:
     """A text sealed under K: what goes into the offer, and ct."""
 
@@ -147,7 +161,8 @@ def make_offer(
     aux: bytes,
 ) -> Offer:
     """The signed offer of a sealed text; `aux` is 32 fresh random bytes. Raises InvalidOffer where it is too long."""
-    invoice = invoice.strip().removeprefix("lightning:").lower()
+    invoice = invoice.strip().removeprefix("lightning:")
+    invoice = invoice if invoice.startswith(ECASH) else invoice.lower()
     if not 0 < msat <= _MAX_MSAT or not 0 < expires_at <= _MAX_TIME:
         raise InvalidOffer("a price is above 0, and an offer ends")
     try:
@@ -245,11 +260,12 @@ def check_offer(
     now: int,
     trust_office: bool = False,
     network: str | None = None,
-) -> tuple[Bolt11, bytes]:
+) -> tuple[Bolt11 | EcashAsk, bytes]:
     """Everything that can be verified before paying, in this order; nothing may be paid when it raises.
 
     `seller` (32 bytes) is who sealed the letters that offer and ciphertext came in; `now` is Unix seconds; `network`,
-    when known, is that of the payer's wallet (bc, tb, bcrt …). Returns the invoice to pay and Z.
+    when known, is that of the payer's wallet (bc, tb, bcrt …). Returns what is to be paid, the invoice or what ecash
+    to lock to the offer's own hash, and Z.
 
     Raises InvalidOffer, InvoiceMismatch, AmountTooHigh, OfferExpired.
     """
@@ -271,25 +287,38 @@ def check_offer(
     if not compare_digest(_commit(shared), offer.commitment):
         raise InvalidOffer("it was made for another buyer, or wrongly")
     # 4. The payment releases K and nothing else: unless the office is to be trusted with that, and is.
-    try:
-        invoice = parse_invoice(offer.invoice)
-    except InvalidInvoice as error:
-        raise InvoiceMismatch(error.detail) from None
+    asked = payment_of(offer)
     if offer.trusts_office and not trust_office:
         raise InvalidOffer("it makes you trust the office to hand out the key")
-    if not offer.trusts_office and not compare_digest(invoice.payment_hash, offer.key_hash):
+    pays_for_key = not isinstance(asked, Bolt11) or compare_digest(asked.payment_hash, offer.key_hash)
+    if not offer.trusts_office and not pays_for_key:
         raise InvoiceMismatch("paying it would not release the key")
     # 5. It costs what the offer says, and no more than we allow.
-    if invoice.amount_msat != offer.msat:
+    if isinstance(asked, Bolt11) and asked.amount_msat != offer.msat:
         raise InvoiceMismatch("its amount is not the price")
     if offer.msat > most_msat:
         raise AmountTooHigh(f"the price is {-(-offer.msat // 1_000)} sat")
-    if network is not None and invoice.network != network:
+    if isinstance(asked, Bolt11) and network is not None and asked.network != network:
         raise InvoiceMismatch("it is of another network than your wallet")
     # 6. There is time.
-    if min(offer.expires_at, invoice.expires_at) < now + MARGIN:
+    if min(offer.expires_at, asked.expires_at if isinstance(asked, Bolt11) else _MAX_TIME) < now + MARGIN:
         raise OfferExpired
-    return invoice, shared
+    return asked, shared
+
+
+def payment_of(offer: Offer) -> Bolt11 | EcashAsk:
+    """What an offer is paid with: its invoice, read, or the ecash asked for. Raises InvoiceMismatch, InvalidOffer."""
+    if offer.invoice.startswith(ECASH):
+        lock_key, _, mint = offer.invoice.removeprefix(ECASH).partition("@")
+        if not _LOCK_KEY.fullmatch(lock_key) or not secp.is_point(bytes.fromhex(lock_key)) or not mint:
+            raise InvoiceMismatch("it does not say what ecash it asks for")
+        if offer.msat % 1_000 or offer.trusts_office:
+            raise InvalidOffer("ecash comes in whole sat, and releases the key by itself")
+        return EcashAsk(lock_key, mint)
+    try:
+        return parse_invoice(offer.invoice)
+    except InvalidInvoice as error:
+        raise InvoiceMismatch(error.detail) from None
 
 
 def open_text(offer: Offer, ciphertext: bytes, shared: bytes, key: bytes) -> str:
