@@ -39,12 +39,13 @@ def witnesses_on(connection: Connection, ys: Iterable[bytes]) -> dict[bytes, str
     return {row[0]: row[1] for row in select_in(connection, spent, ("y", "witness"), "y", ys)}
 
 
-def spend_on(connection: Connection, rows: Iterable[SpentProof]) -> set[bytes]:
+def spend_on(connection: Connection, rows: Iterable[SpentProof], *, absent: bool = False) -> set[bytes]:
     """Spends these proofs, in the order of Y; returns the Ys spent by this call, the others were spent before.
 
-    A caller that needs all of them must roll back, or give back the rest by `unspend_on`.
+    A caller that needs all of them must roll back, or give back the rest by `unspend_on`. `absent`: his transaction has
+    looked, and they were not spent.
     """
-    return insert_ignore(connection, spent, _COLUMNS, sorted(rows), "y")
+    return insert_ignore(connection, spent, _COLUMNS, sorted(rows), "y", absent=absent)
 
 
 def unspend_on(connection: Connection, ys: Iterable[bytes]) -> None:

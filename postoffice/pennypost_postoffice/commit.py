@@ -216,7 +216,7 @@ class _Batch:
             )
             for plan in self._open()
         )
-        inserted = insert_ignore(self._connection, events, _EVENT, rows, "id")
+        inserted = insert_ignore(self._connection, events, _EVENT, rows, "id", absent=True)
         if self._holding:
             inserted |= self._insert_held()
         if len(inserted) < len(self.planned):
@@ -274,7 +274,7 @@ class _Batch:
             if plan.spends and plan.post.stamp is not None
             for y, position, proof in zip(plan.post.ys, plan.post.stamp.positions, plan.post.stamp.proofs, strict=True)
         ]
-        taken = spend_on(self._connection, rows)
+        taken = spend_on(self._connection, rows, absent=True)
         if len(taken) == len(rows):
             return
         lost = [plan for plan in self.planned if plan.spends and not taken.issuperset(plan.post.ys)]

@@ -137,7 +137,9 @@ async def test_a_loser_of_a_stamp_is_undone(database: Database, monkeypatch: pyt
     lost, kept, fine = y(), y(), y()
     loser, winner = stamped(author.sign(10_001, at=NOW), lost, kept), stamped(wrap(), fine)
     genuine = committing.spend_on
-    monkeypatch.setattr(committing, "spend_on", lambda connection, rows: genuine(connection, rows) - _gone(connection))
+    monkeypatch.setattr(
+        committing, "spend_on", lambda connection, rows, **_: genuine(connection, rows) - _gone(connection)
+    )
 
     def _gone(connection: Connection) -> set[bytes]:
         committing.unspend_on(connection, [lost])

@@ -26,15 +26,21 @@ CHUNK = 256
 
 
 def insert_ignore(
-    connection: Connection, table: Table, columns: Columns, rows: Sequence[Row], returning: str
+    connection: Connection, table: Table, columns: Columns, rows: Sequence[Row], returning: str, *, absent: bool = False
 ) -> set[Any]:
     """INSERT … ON CONFLICT DO NOTHING RETURNING, rows in the order given (sort them: that is the lock order).
 
-    Returns the values of column `returning` of the rows that were inserted; the others met an existing key.
+    Returns the values of column `returning` of the rows that were inserted; the others met an existing key. `absent`:
+    the caller's transaction has looked, and none of the keys was there nor is one given twice. On SQLite, with its one
+    writer, that is still so; on PostgreSQL it says nothing.
     """
     if not rows:
         return set()
     if connection.dialect.name == "sqlite":
+        if absent:
+            insert_rows(connection, table, columns, rows)
+            at = columns.index(returning)
+            return {row[at] for row in rows}
         if _only_key(table) == returning:
             return _insert_fresh(connection, table, columns, rows, returning)
         cursor: Any = connection.connection.cursor()
