@@ -25,7 +25,7 @@ help:
 	@echo 'make demo    buy, send, read, each step with its time'
 	@echo 'make test    all tests this machine can run (REQUIRE_ALL=1: nothing may skip)'
 	@echo 'make lint    ruff, pyright, import rules      make docs    write the generated reference pages'
-	@echo 'make bench   side-by-side measurements        make crash   long kill -9 runs'
+	@echo 'make bench   side-by-side measurements        make crash   kill -9, 500 times each'
 	@echo 'make bed     a Lightning network on loopback  make cashu   Nutshell in its own environment'
 	@echo 'make lock    resolve the lock files anew      make clean   remove what was made (never ./data)'
 

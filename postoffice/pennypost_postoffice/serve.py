@@ -20,12 +20,16 @@ from pennypost_mint.runtime.limits import MAX_FRAME
 from pennypost_mint.runtime.logs import configure_logs
 from pennypost_mint.runtime.settings import Settings
 from pennypost_postoffice.app import Service
+from pennypost_postoffice.http import BoundedHttp
 from pennypost_postoffice.wire import WireProtocol
 
 GRACE = 20
 """Seconds that requests and events in flight have to be answered when the process is told to stop."""
 
 BACKLOG = 2048
+
+FILES = 65_536
+"""Open files and sockets that are asked for, as far as the system allows: each connection is one."""
 
 UNREAD = 60
 """Seconds after which the kernel gives up a connection whose peer takes nothing of what was sent (Linux)."""
@@ -42,9 +46,22 @@ def serve(load: Callable[[], Settings], *, as_json: bool = False) -> None:
     settings = load()
     refuse_public_play_money(settings)
     configure_logs(settings.log)
+    allow_files()
     uvloop = _uvloop()
     with asyncio.Runner(loop_factory=uvloop) as runner:
         runner.run(_serve(settings, load, as_json))
+
+
+def allow_files() -> None:
+    """Raises the limit of open files towards FILES; the operator's own limit (`ulimit -Hn`) stands."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def refuse_public_play_money(settings: Settings) -> None:
@@ -99,6 +116,7 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         lifespan="off",
+        http=BoundedHttp,
         ws=WireProtocol,
         ws_max_size=MAX_FRAME,
         ws_per_message_deflate=False,

@@ -1,7 +1,7 @@
 """Starts servers in half the time: the program is loaded once, each server is a fork of it.
 
-A line of JSON on stdin (environment, folder, log, points) is answered by the server's process id on stdout. Nothing but
-the loading is saved: the child runs `serve` as `pennypost up` does. It runs as `python -m tests.crash.forker`.
+A line of JSON on stdin (environment, folder, log, points, clock) is answered by the server's process id on stdout.
+Nothing but the loading is saved: the child runs `serve` as `pennypost up` does. `python -m tests.crash.forker`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from pennypost_mint.runtime.settings import load_settings
 from pennypost_postoffice.serve import serve
-from tests.crash.points import install
+from tests.crash import points
+from tests.faults import clock
 
 
 def main() -> None:
@@ -44,7 +45,9 @@ def _child(order: dict[str, Any]) -> None:
     code = 1
     try:
         if order["points"]:
-            install(Path(order["points"]))
+            points.install(Path(order["points"]))
+        if order["clock"]:
+            clock.install(Path(order["clock"]))
         serve(load_settings)
         code = 0
     finally:

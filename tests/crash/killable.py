@@ -84,6 +84,7 @@ class Killable(Server):
         super().__init__(folder, **options)
         self._forker = forker
         self._points = folder / "points" if numbered else None
+        self._clock = folder / "clock"
 
     def spawn(self) -> Any:
         return self._forker.fork(
@@ -92,6 +93,7 @@ class Killable(Server):
                 "folder": str(self.folder),
                 "log": str(self.log),
                 "points": str(self._points or ""),
+                "clock": str(self._clock),
             }
         )
 
@@ -100,6 +102,13 @@ class Killable(Server):
         """The names of the points passed since it was last armed; the last one is where it died."""
         assert self._points is not None
         return self._points.read_text().splitlines()
+
+    def put_clock(self, seconds: int) -> None:
+        """Its clock goes wrong by so much; 0 puts it right."""
+        # whole or not at all: the server may be reading
+        new = self._clock.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.rename(self._clock)
 
     @property
     def is_dead(self) -> bool:

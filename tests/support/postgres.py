@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 
 from tests.support.guard import Guard
 from tests.support.ports import free_port
@@ -127,6 +128,20 @@ class Postgres:
         """Ends it as a power cut would: what is not in its log on disk is gone, the next start recovers."""
         self.stop(signal.SIGQUIT)
 
+    def freeze(self) -> None:
+        """None of its processes does anything; connections stay open."""
+        for process in self._family():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """It goes on."""
+        for process in self._family():
+            process.resume()
+
+    def _family(self) -> list[psutil.Process]:
+        first = psutil.Process(self.pid)
+        return [first, *first.children(recursive=True)]
+
     def remove(self) -> None:
         """Ends it and deletes its files."""
         self.stop()
@@ -154,6 +169,14 @@ class Postgres:
         """Makes an empty database: its address."""
         name = f"test_{secrets.token_hex(8)}"
         self.execute(f"CREATE DATABASE {name}")
+        return self.address(name)
+
+    def database_in(self, folder: Path) -> str:
+        """Makes an empty database whose tables lie in an empty folder (a tablespace): its address."""
+        if self._as:
+            os.chown(folder, self._as["user"], self._as["group"])
+        name = f"test_{secrets.token_hex(8)}"
+        self.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'", f"CREATE DATABASE {name} TABLESPACE {name}")
         return self.address(name)
 
     def drop(self, address: str) -> None:

@@ -22,9 +22,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, ExceptionContext, create_engine, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -52,6 +53,16 @@ CHECKPOINT_PAGES = 16_384
 every commit under load copies: keys are random, so each writes hundreds of pages, the same ones again and again."""
 
 RETRIABLE = frozenset({"40001", "40P01"})
+
+READ_ONLY = "25006"
+"""The server was demoted, or its sessions were opened read-only: all that wait in the pool are of no use."""
+
+AWAY = (OSError, TimeoutError, NoConnectionFree)
+"""What the way to PostgreSQL raises that is no error of PostgreSQL; the last when every connection is in use."""
+
+POOL, OVERFLOW = 8, 8
+CONNECT_SECONDS, POOL_SECONDS, STATEMENT_SECONDS = 5.0, 10.0, 30.0
+"""Longest waits for a new connection, for one that is free, and for a statement."""
 
 
 class Database(Protocol):
@@ -124,7 +135,9 @@ class SQLiteDatabase:
     dialect = "sqlite"
 
     def __init__(self, address: str) -> None:
-        Path(make_url(address).database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = Path(make_url(address).database or "")
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path.touch()
         self._engine = sqlite_engine(address)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -173,15 +186,42 @@ class SQLiteDatabase:
 
     def _read(self, work: Work[T], args: tuple[Any, ...]) -> T:
         try:
-            connection: Connection | None = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._engine.connect()
-                self._local.connection = connection
-                self._reading.append(connection)
+            connection = self._reader()
             with connection.begin():
                 return work(connection, *args)
         except DRIVER_ERRORS as error:
-            raise _failure(error) from error
+            failure = _failure(error)
+            if isinstance(failure, DatabaseUnavailable):
+                self._drop_reader()
+            raise failure from error
+
+    def _reader(self) -> Connection:
+        """This thread's connection, a new one when another file stands at our path."""
+        file = self._file()
+        if getattr(self._local, "file", file) != file:
+            self._drop_reader()
+        if getattr(self._local, "connection", None) is None:
+            self._local.connection, self._local.file = self._engine.connect(), file
+            self._reading.append(self._local.connection)
+        return self._local.connection
+
+    def _drop_reader(self) -> None:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            self._local.connection = None
+            self._reading.remove(connection)
+            connection.close()
+
+    def _file(self) -> tuple[int, int]:
+        """Which file stands at our path. Raises OperationalError when there is none.
+
+        SQLite goes on writing to a file that was moved or deleted, and would make an empty one in its place.
+        """
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise OperationalError("no file", None, error) from error
+        return found.st_dev, found.st_ino
 
     def _checkpoint(self) -> None:
         try:
@@ -193,6 +233,7 @@ class SQLiteDatabase:
 
     def _write_forever(self) -> None:
         connection: Connection | None = None
+        written = (0, 0)
         last = False
         while not last:
             job = self._jobs.get()
@@ -200,8 +241,12 @@ class SQLiteDatabase:
                 break
             group, last = self._whoever_waits(job)
             try:
+                file = self._file()
+                if connection is not None and file != written:
+                    connection.close()
+                    connection = None
                 if connection is None:
-                    connection = self._engine.connect()
+                    connection, written = self._engine.connect(), file
                 self._commit(connection, group)
             except (SQLAlchemyError, sqlite3.Error) as error:
                 for waiting in group:
@@ -307,7 +352,7 @@ class PostgreSQLDatabase:
                         raise _failure(error) from error
                 await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
             raise DatabaseUnavailable
-        except (OSError, TimeoutError) as error:
+        except AWAY as error:
             raise DatabaseUnavailable from error
         finally:
             self._waiting -= 1
@@ -322,7 +367,7 @@ class PostgreSQLDatabase:
                 return await connection.run_sync(work, *args)
         except DBAPIError as error:
             raise _failure(error) from error
-        except (OSError, TimeoutError) as error:
+        except AWAY as error:
             raise DatabaseUnavailable from error
 
     async def checkpoint(self) -> None:
@@ -333,7 +378,11 @@ class PostgreSQLDatabase:
 
 
 def _sqlstate(error: DBAPIError) -> str:
-    return str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
+    return _state_of(error.orig)
+
+
+def _state_of(error: BaseException | None) -> str:
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
 
 
 def sqlite_engine(address: str) -> Engine:
@@ -369,20 +418,28 @@ def sqlite_engine(address: str) -> Engine:
 
 def postgresql_engine(address: str) -> AsyncEngine:
     """An asyncpg engine with time limits on connecting and on every statement."""
-    return create_async_engine(
+    engine = create_async_engine(
         address,
         hide_parameters=True,
-        pool_size=8,
-        max_overflow=8,
-        pool_timeout=10,
+        pool_size=POOL,
+        max_overflow=OVERFLOW,
+        pool_timeout=POOL_SECONDS,
         pool_pre_ping=False,
         isolation_level="READ COMMITTED",
         connect_args={
-            "timeout": 5,
-            "command_timeout": 30,
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS,
             "server_settings": {"application_name": "pennypost", "jit": "off"},
         },
     )
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def failed(context: ExceptionContext) -> None:  # pyright: ignore[reportUnusedFunction]
+        if _state_of(context.original_exception) == READ_ONLY:
+            # as if they had been lost: the next try has new ones
+            context.is_disconnect = True
+
+    return engine
 
 
 __all__ = [

@@ -1,0 +1,280 @@
+"""Sockets of strangers on a real server: thousands that idle, never read, send a byte now and then, or half a request.
+
+Each costs what is allowed and no more, and everyone else is served all the while. `make crash` opens 10,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import struct
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import uvicorn
+
+from pennypost_mint.runtime.limits import MAX_HEAD
+from pennypost_postoffice import http as heads
+from pennypost_postoffice.serve import uvicorn_config
+from tests.postoffice import house as houses
+from tests.postoffice.house import House, open_house
+from tests.support.relay import Relay, letter, plain, stored
+from tests.support.server import Server
+from tests.support.stamps import MintClient, Stamp
+
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "20"))
+IDLE = 10_000 if ROUNDS > 20 else 1_500
+CLIENTS = 64
+"""Handshakes under way at once."""
+
+KIB_A_SOCKET = 40
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def _frame(payload: bytes, head: int = 0x81) -> bytes:
+    """One masked frame (RFC 6455, 5.2)."""
+    mask = secrets.token_bytes(4)
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + struct.pack("!H", len(payload))
+    return bytes([head]) + size + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+async def _open(port: int, more: bytes = b"") -> Ends:
+    """A WebSocket by hand, its challenge read."""
+    ends = await asyncio.open_connection("127.0.0.1", port)
+    ends[1].write(HANDSHAKE + more + b"\r\n")
+    assert b"101" in await ends[0].readuntil(b"\r\n\r\n")
+    await _read(ends[0])
+    return ends
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """One short frame from the server."""
+    _, size = await reader.readexactly(2)
+    if size == 126:
+        size = int.from_bytes(await reader.readexactly(2))
+    return await reader.readexactly(size)
+
+
+async def _closed(reader: asyncio.StreamReader) -> bool:
+    """Whether the server ends it, within a moment."""
+    try:
+        async with asyncio.timeout(10):
+            while await reader.read(65_536):
+                pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _neighbour(url: str, websocket_url: str) -> AsyncIterator[Callable[[], object]]:
+    """Somebody else; calling it posts a letter and returns how long that took, seconds."""
+    async with MintClient(url) as mint, Relay(websocket_url) as relay:
+        stamps = await mint.buy(20)
+
+        async def post() -> float:
+            began = time.monotonic()
+            answer = await relay.post(letter(), stamps.pop().token)
+            assert answer.accepted, answer
+            return time.monotonic() - began
+
+        yield post
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_thousands_of_idle_sockets(
+    serve: Callable[..., Server], record_property: Callable[[str, object], None]
+) -> None:
+    """They cost memory alone, and a bounded amount; everyone is served."""
+    server = serve()
+    process = psutil.Process(server.pid)
+    opened: list[Ends] = []
+    async with _neighbour(server.url, server.websocket_url) as post:
+        await post()
+        before = process.memory_info().rss
+
+        async def connect(count: int) -> None:
+            for _ in range(count):
+                opened.append(await _open(server.port))
+
+        await asyncio.gather(*(connect(IDLE // CLIENTS) for _ in range(CLIENTS)))
+        kib = (process.memory_info().rss - before) / 1_024 / len(opened)
+        assert await post() < 5
+        for reader, writer in opened[:: len(opened) // 50]:
+            writer.write(_frame(b"ping"))
+            assert (await _read(reader)).startswith(b'["NOTICE"')
+        for _, writer in opened:
+            writer.transport.abort()
+        assert await post() < 5
+    record_property("KiB a socket", kib)
+    print(f"\n{len(opened)} idle sockets, {kib:.1f} KiB each")
+    assert kib < KIB_A_SOCKET
+
+
+@pytest.fixture
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """Its patience with requests is short."""
+    monkeypatch.setattr(heads, "REQUEST_SECONDS", 0.5)
+    async with open_house(tmp_path) as opened:
+        yield opened
+
+
+HALVES: list[tuple[str, bytes]] = [
+    ("nothing", b""),
+    ("half a line", b"POST /v1/sw"),
+    ("half a head", b"POST /v1/swap HTTP/1.1\r\nHost: x\r\n"),
+    ("half a handshake", HANDSHAKE),
+    ("half a body", b"POST /v1/swap HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"),
+    ("half a chunk", b"POST /v1/swap HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100\r\nx"),
+    (
+        "half a second request",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1/swap HTTP/1.1\r\nHost: x\r\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "sent"), HALVES, ids=[row[0] for row in HALVES])
+async def test_half_a_request(house: House, name: str, sent: bytes) -> None:
+    """Its socket is taken back when the time is over, and not before a slow but whole request is served."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    writer.write(sent)
+    assert await _closed(reader)
+    writer.close()
+    async with house.relay() as relay:
+        await house.pay(relay, [letter()])
+
+
+async def test_a_byte_now_and_then(house: House) -> None:
+    """Sending something all the time does not help."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+
+    async def drip() -> None:
+        for byte in b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 1_000:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    assert await _closed(reader)
+    dripping.cancel()
+    writer.close()
+
+
+async def test_an_endless_header(house: House) -> None:
+    """Cut off at MAX_HEAD bytes, whether in one header, in the address or in many."""
+    for line in (b"X: " + b"a" * 1_000, b"a" * 1_000, b"X: a\r\n" * 200):
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+        writer.write(b"GET /" if line.startswith(b"aa") else b"GET / HTTP/1.1\r\n")
+        sent = 0
+        try:
+            while sent < 4 * MAX_HEAD:
+                writer.write(line)
+                await writer.drain()
+                sent += len(line)
+        except ConnectionError:
+            pass
+        assert await _closed(reader)
+        writer.close()
+
+
+async def test_a_slow_whole_request_is_served(house: House) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    for part in (b"GET /healthz HT", b"TP/1.1\r\nHost:", b" x\r\n\r\n"):
+        writer.write(part)
+        await asyncio.sleep(0.05)
+    assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+async def test_a_websocket_is_not_hurried(house: House) -> None:
+    """The limit is for requests: a connection may idle, and send a frame byte by byte."""
+    reader, writer = await _open(house.settings.port)
+    event = letter()
+    frame = _frame(json.dumps(["EVENT", plain(event)]).encode())
+    writer.write(frame[:9])
+    await asyncio.sleep(1)
+    for byte in frame[9:]:
+        writer.write(bytes([byte]))
+        await writer.drain()
+    answer = json.loads(await _read(reader))
+    assert answer[:3] == ["OK", event.id, False] and answer[3].endswith("[stamp-required]")
+    writer.close()
+
+
+async def test_a_silent_peer_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-open: it answers no ping. One that answers stays, however idle."""
+
+    def brisk(service: Any, settings: Any) -> uvicorn.Config:
+        config = uvicorn_config(service, settings)
+        config.ws_ping_interval, config.ws_ping_timeout = 0.1, 0.3
+        return config
+
+    monkeypatch.setattr(houses, "uvicorn_config", brisk)
+    async with open_house(tmp_path) as house, house.relay() as idle:
+        reader, writer = await _open(house.settings.port)
+        assert await _closed(reader)
+        writer.close()
+        await house.pay(idle, [letter()])
+
+
+async def test_a_compression_bomb(house: House) -> None:
+    """Compression is not offered; frames that claim it anyway end the connection unread."""
+    bomb = zlib.compress(b"\0" * 10_000_000)[2:-4]
+    reader, writer = await _open(house.settings.port, b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
+    writer.write(_frame(bomb[:60_000], head=0xC1))
+    assert await _closed(reader)
+    writer.close()
+    async with house.relay() as relay:
+        await house.pay(relay, [letter()])
+
+
+async def test_floods_of_pings(house: House) -> None:
+    """Control frames are answered by the protocol; everyone else is served."""
+    reader, writer = await _open(house.settings.port)
+    async with house.relay() as relay:
+        for _ in range(20):
+            writer.write(_frame(b"x" * 100, head=0x89) * 500)
+            await writer.drain()
+        began = time.monotonic()
+        await house.pay(relay, [letter()])
+        assert time.monotonic() - began < 5
+    assert await reader.readexactly(2) == b"\x8a\x64"
+    writer.close()
+
+
+async def test_connecting_over_and_over(house: House) -> None:
+    """Handshakes that are dropped at once leave nothing behind."""
+    for _ in range(300):
+        _, writer = await _open(house.settings.port)
+        writer.transport.abort()
+    async with house.relay() as relay, asyncio.timeout(20):
+        await house.pay(relay, [letter()])
+        while len(house.office._connections) > 1:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stamp_on_a_free_event(house: House) -> None:
+    """It is not taken."""
+    stamp = Stamp(house.url, house.purse.proof())
+    async with house.relay() as relay, httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+        event = letter(kind=10_050, tags=[["relay", house.websocket_url]])
+        assert (await relay.post(event, stamp.token)).accepted
+        assert await stored(house.websocket_url, [event.id]) == {event.id}
+        answer = await http.post("/v1/checkstate", json={"Ys": [stamp.y.hex()]})
+        assert answer.json()["states"][0]["state"] == "UNSPENT"
