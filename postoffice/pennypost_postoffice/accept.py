@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pennypost.protocol.errors import (
+    EventTooFarAhead,
     InvalidEvent,
     InvalidInput,
     KeysetUnknown,
@@ -23,7 +24,7 @@ from pennypost.protocol.errors import (
     StampUnknownKeyset,
     StampWrongMint,
 )
-from pennypost.protocol.event import canonical, check_id, event_json, is_ephemeral, parse_event
+from pennypost.protocol.event import KIND_DELETION, canonical, check_id, event_json, is_ephemeral, parse_event
 from pennypost.protocol.hold import hold_of
 from pennypost_postoffice.auth import check_auth
 from pennypost_postoffice.deletion import read_deletion
@@ -45,7 +46,16 @@ def accept(office: Office, post: Post, event: object, token: object, options: ob
     serialized = canonical(read)
     if sha256(serialized).hexdigest() != read.id:
         check_id(read)
-    post.postage = office.policy.check(read, len(serialized), now, post.sender)
+    try:
+        post.postage = office.policy.check(read, len(serialized), now, post.sender)
+    except EventTooFarAhead as error:
+        if is_ephemeral(read.kind) or read.kind == KIND_DELETION:
+            raise
+        # It may be stored, and our clock put back since: then this is a repeat, and its stamp is spent.
+        describe(post)
+        post.refusal = error
+        office.verifier.put(post)
+        return
     describe(post)
     post.postmark = wants_postmark(options)
     if post.hold is not None and read.kind in office.policy.prices.free_kinds:

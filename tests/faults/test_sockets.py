@@ -24,7 +24,7 @@ import uvicorn
 
 from pennypost_mint.runtime.limits import MAX_HEAD
 from pennypost_postoffice import http as heads
-from pennypost_postoffice.serve import uvicorn_config
+from pennypost_postoffice.serve import allow_files, uvicorn_config
 from tests.postoffice import house as houses
 from tests.postoffice.house import House, open_house
 from tests.support.relay import Relay, letter, plain, stored
@@ -103,6 +103,7 @@ async def test_thousands_of_idle_sockets(
     serve: Callable[..., Server], record_property: Callable[[str, object], None]
 ) -> None:
     """They cost memory alone, and a bounded amount; everyone is served."""
+    allow_files()
     server = serve()
     process = psutil.Process(server.pid)
     opened: list[Ends] = []
