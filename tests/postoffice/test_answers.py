@@ -7,10 +7,12 @@ untouched is still good for another event.
 from __future__ import annotations
 
 import secrets
+from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import cbor2
 import httpx
 import msgspec
 import pytest
@@ -297,3 +299,27 @@ GOOD_STILL = {
     "stamp-too-little",
 }
 """Codes of refusals whose stamp is a good one."""
+
+
+async def test_what_a_402_asks_for(sqlite_house: House) -> None:
+    """NUT-24: a payment request (NUT-18) with amount, unit and mints, in a header that pages of any origin may read."""
+    house = sqlite_house
+    house.office.policy.prices = parse_prices(PRICES)
+    page = {"origin": "https://client.example"}
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+        for kind, sat in ((1, 1), (DEAR, 3)):
+            event = Author().sign(kind)
+            asked = await http.post("/v1/events", json=plain(event), headers=page)
+            assert asked.status_code == 402
+            assert "x-cashu" in asked.headers["access-control-expose-headers"].lower()
+            version, body = asked.headers["x-cashu"][:5], asked.headers["x-cashu"][5:]
+            wanted = cbor2.loads(urlsafe_b64decode(body))
+            assert version == "creqA"
+            assert wanted == {"a": sat, "u": "sat", "m": [house.url], "s": True, "d": wanted["d"]}
+            stamps = [house.purse.proof() for _ in range(sat)]
+            headers = page | {"x-cashu": house.purse.token(*stamps)}
+            assert (await http.post("/v1/events", json=plain(event), headers=headers)).status_code == 200
+        preflight = page | {"access-control-request-method": "POST", "access-control-request-headers": "x-cashu"}
+        allowed = await http.options("/v1/events", headers=preflight)
+        assert allowed.status_code == 200 and allowed.headers["access-control-allow-origin"] == "*"
+        assert "x-cashu" in allowed.headers["access-control-allow-headers"].lower()
