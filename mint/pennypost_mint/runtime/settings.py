@@ -37,15 +37,6 @@ RELOADED = frozenset(
 """Settings that a running server takes on by `pennypost office reload` or SIGHUP; the others need a new start."""
 
 
-RELOADED = frozenset(
-    {
-        *("name", "description", "contact", "operators", "price_file", "private_wraps", "sweep_every"),
-        *("invoice_expiry", "max_mint", "max_open_invoices", "rate_limit", "rate_burst", "trusted_proxies"),
-    }
-)
-"""Settings that a running server takes on by `pennypost office reload` or SIGHUP; the others need a new start."""
-
-
 class Settings(BaseSettings):
     """Settings of the mint and the post office."""
 
@@ -65,11 +56,6 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="Processes that check signatures; 0: one for each core but one, at least one."
     )
     name: str = Field("pennypost", max_length=64, description="Name shown to wallets and clients.")
-    description: str = Field(
-        "A relay that takes a stamp with each letter: Cashu tokens of its mint, bought over Lightning.",
-        max_length=1024,
-        description="What the post office says of itself in its relay information.",
-    )
     description: str = Field(
         "A relay that takes a stamp with each letter: Cashu tokens of its mint, bought over Lightning.",
         max_length=1024,
@@ -153,10 +139,6 @@ class Settings(BaseSettings):
         "",
         description="Public keys (npub or hex), separated by commas, that manage the post office over HTTP (NIP-86).",
     )
-    operators: str = Field(
-        "",
-        description="Public keys (npub or hex), separated by commas, that manage the post office over HTTP (NIP-86).",
-    )
     private_wraps: bool = Field(
         False, description="Serve gift wraps without a view tag only to their authenticated receiver (NIP-42)."
     )
@@ -195,11 +177,6 @@ class Settings(BaseSettings):
     @classmethod
     def _mints(cls, value: str) -> str:
         return ",".join(mints_in(value))
-
-    @field_validator("operators")
-    @classmethod
-    def _keys(cls, value: str) -> str:
-        return ",".join(keys_in(value))
 
     @field_validator("operators")
     @classmethod
@@ -270,14 +247,6 @@ def keys_in(text: str) -> list[str]:
     """Public keys separated by commas, npub or hex, as hex. Raises ValueError."""
     try:
         return [parse_public_key(part.strip()).hex() for part in text.split(",") if part.strip()]
-    except InvalidKey:
-        raise ValueError("public keys, npub1… or 64 hex digits, separated by commas") from None
-
-
-def keys_in(text: str) -> list[str]:
-    """Public keys separated by commas, npub or hex, as hex. Raises ValueError."""
-    try:
-        return [parse_pubkey(part.strip()) for part in text.split(",") if part.strip()]
     except InvalidKey:
         raise ValueError("public keys, npub1… or 64 hex digits, separated by commas") from None
 
