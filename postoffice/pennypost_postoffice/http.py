@@ -50,7 +50,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The body begins, unless it becomes a WebSocket."""
         self._in_head = False
-        if self.parser.should_upgrade():
+        if self.parser is not None and self.parser.should_upgrade():
             self._arrived()
         super().on_headers_complete()
 

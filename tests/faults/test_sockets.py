@@ -12,7 +12,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ async def _closed(reader: asyncio.StreamReader) -> bool:
 
 
 @asynccontextmanager
-async def _neighbour(url: str, websocket_url: str) -> AsyncIterator[Callable[[], object]]:
+async def _neighbour(url: str, websocket_url: str) -> AsyncIterator[Callable[[], Awaitable[float]]]:
     """Somebody else; calling it posts a letter and returns how long that took, seconds."""
     async with MintClient(url) as mint, Relay(websocket_url) as relay:
         stamps = await mint.buy(20)
