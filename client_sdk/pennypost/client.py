@@ -41,6 +41,7 @@ from pennypost.protocol import secp
 from pennypost.protocol.errors import InvalidKey, KeyExists, PennypostError
 from pennypost.protocol.event import Event
 from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
+from pennypost.protocol.relay_info import read_postage
 from pennypost.protocol.stealth import Address, lifetime, wrap_letter
 from pennypost.stamps import Stamps
 from pennypost.store import Store
@@ -98,7 +99,9 @@ class AsyncClient:
         self._store = Store(self._home)
         self.office = Office(url, self._transport, self._store)
         """The post office itself, below the letters: its prices, its feed."""
-        mint_client = MintClient(parse_address(mint) if mint else url, self._transport, self._store)
+        mint_client = MintClient(
+            parse_address(mint) if mint else url, self._transport, self._store, None if mint else self._named_mints
+        )
         exchange = Exchange(self._home, self._store, mint_client, notice=notice, clock=clock)
         self._outbox = Outbox(self.office, exchange, max_stamps)
         self.channels = Channels(self.office, self._store, self._outbox, lambda: self.identity, clock)
@@ -116,6 +119,10 @@ class AsyncClient:
         """The wallet."""
         self.notices = Notices(desk, self.payments, self.stamps, self._network)
         """Payments that tell of a letter."""
+
+    async def _named_mints(self) -> tuple[str, ...]:
+        """The mints whose stamps the office takes, for one that stands apart from its mint (NIP-11, fees)."""
+        return read_postage(await self.office.information(int(self._clock()))).mints
 
     @property
     def npub(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -68,12 +68,24 @@ class Quote:
 
 
 class MintClient:
-    """One mint at one configured address."""
+    """One mint at one configured address, or that of a post office which stands apart from its mint.
 
-    def __init__(self, url: str, transport: Transport, store: Store) -> None:
-        """`url` as `parse_address` gives it."""
+    The wallet's stamps are kept under `url` either way.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        transport: Transport,
+        store: Store,
+        named: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    ) -> None:
+        """`url` as `parse_address` gives it; `named` tells the mints of the post office there, ours first."""
         self.url = url
         self._transport, self._store = transport, store
+        self._named = named
+        self._address = url if named is None else None
+        """Where the mint answers; None while that is not known."""
         self._keysets: dict[str, Keyset] = {}
         self._info: answers.MintInfo | None = None
 
@@ -89,14 +101,41 @@ class MintClient:
         A mint behind a proxy or an onion address has more than one; `accepted` are those that a post office takes.
         A mint that does not answer is called by our address.
         """
-        names = [self.url]
+        names: list[str] = []
         with suppress(OfficeUnreachable, OfficeMisbehaves, ServerError, TooMany):
             names += [url for each in (await self.info()).urls or [] if (url := _address(each))]
+        own = self._address or self.url
+        names.insert(0, own)
         by_address = {_address(each): each for each in accepted}
         for each in names:
             if each in by_address:
                 return by_address[each]
-        return self.url if self.url in names[1:] or len(names) == 1 else names[1]
+        return own if own in names[1:] or len(names) == 1 else names[1]
+
+    async def address(self) -> str:
+        """Where the mint answers: at our address, or where the post office there says (NIP-11, fees).
+
+        Raises OfficeMisbehaves where no mint is named, or another one than the wallet's stamps are of.
+        """
+        if self._address is None:
+            headers = {"accept": "application/json"}
+            answer = await self._transport.request("GET", f"{self.url}/v1/keysets", headers=headers)
+            self._address = await self._elsewhere() if answer.status == 404 else self.url
+        return self._address
+
+    async def _elsewhere(self) -> str:
+        named = list(filter(None, map(_address, await self._named()))) if self._named is not None else []
+        if not named:
+            raise OfficeMisbehaves("this address does not answer as a mint does, and names none")
+        known = await self._store.run(orders.keysets_on, self.url)
+        answer = await self._transport.request("GET", f"{named[0]}/v1/keysets", headers={"accept": "application/json"})
+        if answer.status != 200:
+            raise OfficeUnreachable("the mint of this office has trouble of its own")
+        listed = {each.id for each in read_answer(answer.body, answers.KeysetsAnswer).keysets}
+        if known and listed.isdisjoint(known):
+            # our stamps would be shown to a mint that did not make them
+            raise OfficeMisbehaves("this office has another mint now; name the one of your stamps with --mint")
+        return named[0]
 
     async def keysets(self, refresh: bool = False) -> Mapping[str, Keyset]:
         """All keysets by id, of every unit, from the store or the mint; `refresh` asks the mint again (NUT-02)."""
@@ -257,8 +296,13 @@ class MintClient:
 
     async def _call(self, method: str, path: str, body: bytes, kind: type[A]) -> A:
         headers = {"accept": "application/json"} | ({"content-type": "application/json"} if body else {})
-        answer = await self._transport.request(method, self.url + path, headers=headers, body=body)
+        # stamps are shown to nobody but their mint
+        base = await self.address() if path == "/v1/swap" else self._address or self.url
+        answer = await self._transport.request(method, base + path, headers=headers, body=body)
+        if answer.status == 404 and self._address is None and (base := await self.address()) != self.url:
+            answer = await self._transport.request(method, base + path, headers=headers, body=body)
         if answer.status == 200:
+            self._address = base
             return read_answer(answer.body, kind)
         if answer.status == 429:
             raise TooMany

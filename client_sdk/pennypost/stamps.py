@@ -184,7 +184,8 @@ class Stamps:
         StampLocked, StampForged, ProofSpent when somebody was faster.
         """
         found = parse_token(token.strip(), keep_dleq=True)
-        if normal_mint(found.mint) not in _names(self.mint.url):
+        name = normal_mint(found.mint)
+        if name not in _names(self.mint.url) and name not in _names(await self.mint.address()):
             raise OtherMint
         found = await self._usable_token(found)
         await self._exchange.settle()

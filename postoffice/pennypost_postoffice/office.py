@@ -290,6 +290,8 @@ class Office:
         for plan in stored:
             news = news or plan.post.record is not None
             sat = plan.post.stamp.sat if plan.spends and plan.post.stamp is not None else 0
+            if plan.post.paid is not None:
+                sat = plan.post.paid.sat
             count, before = kinds.get(plan.post.event.kind, (0, 0))
             kinds[plan.post.event.kind] = (count + 1, before + sat)
         for kind, (count, sat) in kinds.items():

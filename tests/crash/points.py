@@ -22,6 +22,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from pennypost_mint.api import Workers
 from pennypost_mint.lightning import play
 from pennypost_postoffice.app import Service
+from pennypost_postoffice.foreign.line import Line
 
 ARM = b"x-die-at"
 NEVER = 1_000_000_000
@@ -90,6 +91,15 @@ def install(passed: Path) -> None:
         return results
 
     Workers.run = calculated
+    ask = Line._send
+
+    async def asked(self: Line, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        points.pass_by(f"before {method} {path} elsewhere")
+        answer = await ask(self, method, path, body)
+        points.pass_by(f"after {method} {path} elsewhere")
+        return answer
+
+    Line._send = asked
     asgi = Service.asgi
 
     async def armed(self: Service, scope: Any, receive: Any, send: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pennypost_mint.runtime.limits import FOREIGN_AT_ONCE
 from pennypost_postoffice.tables import treasury
 from tests.postoffice.foreign.conftest import Books
 from tests.postoffice.foreign.liar import Liar, swallow, trouble
-from tests.postoffice.house import Author, House
+from tests.postoffice.house import Author, House, open_house
 from tests.support.relay import letter
 
 SWAP = "/v1/swap"
@@ -43,8 +44,6 @@ async def test_a_stamp_of_a_mint_elsewhere_pays(elsewhere: House, liar: Liar, of
 
 
 async def test_it_pays_beside_stamps_of_our_own(elsewhere: House, liar: Liar, tmp_path: Any, address: str) -> None:
-    from tests.postoffice.house import open_house
-
     async with open_house(tmp_path / "both", address, mint_urls=liar.url) as house, house.relay() as relay:
         assert (await relay.post(letter(), house.purse.token())).accepted
         assert (await relay.post(letter(), token(elsewhere, liar))).accepted
@@ -107,8 +106,6 @@ async def test_the_same_event_with_our_own_stamp_during_a_swap(
     elsewhere: House, liar: Liar, tmp_path: Any, address: str
 ) -> None:
     """It waits for the swap: two stamps never pay for one event."""
-    from tests.postoffice.house import open_house
-
     release = asyncio.Event()
 
     async def held(request: Any) -> Any:
@@ -133,8 +130,6 @@ async def test_the_same_event_with_our_own_stamp_during_a_swap(
 async def test_a_stamp_that_turns_out_bad_lets_the_other_pay(
     elsewhere: House, liar: Liar, tmp_path: Any, address: str
 ) -> None:
-    from tests.postoffice.house import open_house
-
     release = asyncio.Event()
 
     async def held(request: Any) -> Any:
@@ -215,6 +210,42 @@ async def test_what_is_overpaid_is_kept_and_change_is_refused(
         assert await elsewhere.spent(proof) == [False]
         assert (await relay.post(letter(), token(elsewhere, liar, proof))).accepted
     assert await books.earned() == 4
+
+
+@pytest.mark.parametrize("address", ["postgresql"], indirect=True)
+async def test_two_processes_of_one_office(elsewhere: House, liar: Liar, tmp_path: Path, address: str) -> None:
+    """The same letter, the same stamp, at both at once: one row, one swap, one letter."""
+    options = {"role": "postoffice", "mint_urls": liar.url}
+    async with (
+        open_house(tmp_path / "office", address, **options) as first,
+        open_house(tmp_path / "office", address, **options) as second,
+        first.relay() as one,
+        second.relay() as two,
+    ):
+        for number in range(5):
+            proof, other, event = elsewhere.purse.proof(), elsewhere.purse.proof(), letter()
+            text = token(elsewhere, liar, proof)
+            same = await asyncio.gather(one.post(event, text), two.post(event, text))
+            assert all(answer.accepted for answer in same), same
+            # one stamp, two letters; and one letter with a second stamp beside its first
+            events = [letter(), letter()]
+            text = token(elsewhere, liar, other)
+            answers = await asyncio.gather(one.post(events[0], text), two.post(events[1], text))
+            assert sorted(answer.accepted for answer in answers) == [False, True], answers
+            assert await elsewhere.spent(proof, other) == [True, True]
+            assert await Books(first).earned() == 2 * (number + 1)
+        assert await Books(first).journal() == [] and await Books(first).inputs() == 0
+
+
+async def test_held_mail_may_be_paid_elsewhere(elsewhere: House, liar: Liar, office: House, books: Books) -> None:
+    """The row is written where a commit would hold the letter; nobody is served it, and it was paid once."""
+    author = Author()
+    event = author.sign(1059, ["p", "11" * 32], ["hold", "22" * 32], expires_in=3_600)
+    async with office.relay() as one, office.relay() as two:
+        texts = [token(elsewhere, liar), token(elsewhere, liar)]
+        answers = await asyncio.gather(one.post(event, texts[0]), two.post(event, texts[1]))
+        assert all(answer.accepted for answer in answers), answers
+    assert not await stored(office, event) and await books.earned() == 1
 
 
 async def test_forged_stamps_leave_no_gaps(elsewhere: House, liar: Liar, office: House, books: Books) -> None:

@@ -1,0 +1,124 @@
+"""Mint and post office apart: two processes, two databases, and our SDK, which is told the office's address alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import websockets
+from websockets.asyncio.client import connect
+
+from pennypost import AsyncClient
+from pennypost.protocol.errors import OfficeMisbehaves, OtherMint
+from tests.support.server import Server
+from tests.support.stamps import MintClient, token_of
+
+
+@pytest.fixture
+def mint(tmp_path: Path):
+    with Server(tmp_path / "mint", arguments=["--role", "mint"]) as server:
+        yield server
+
+
+@pytest.fixture
+def office(tmp_path: Path, mint: Server):
+    settings = {"MINT_URLS": mint.url}
+    with Server(tmp_path / "office", arguments=["--role", "postoffice"], settings=settings) as server:
+        yield server
+
+
+async def test_buy_at_the_mint_post_at_the_office(mint: Server, office: Server, tmp_path: Path) -> None:
+    async with (
+        AsyncClient(office.url, home=tmp_path / "alice") as alice,
+        AsyncClient(office.url, home=tmp_path / "bob") as bob,
+        MintClient(mint.url) as wallet,
+    ):
+        await alice.stamps.buy(3)
+        receipt = await alice.send(bob.npub, "hello Bob")
+        assert receipt.error is None, receipt
+        found = [mail.text async for mail in bob.inbox()]
+        assert found == ["hello Bob"]
+        assert await alice.stamps.balance() == 2
+        # a token that names the mint by its own address is ours
+        (stamp,) = await wallet.buy(1)
+        assert await alice.stamps.receive(token_of(stamp)) == 1
+        other = stamp.__class__("https://mint.example", stamp.proof)
+        with pytest.raises(OtherMint):
+            await alice.stamps.receive(token_of(other))
+        assert (await alice.stamps.check()).stamps == 3
+    # a later process, whose first question is another one
+    async with AsyncClient(office.url, home=tmp_path / "alice") as alice:
+        assert (await alice.send(bob.npub, "again")).error is None
+        assert await alice.stamps.balance() == 2
+    data = office.folder / "data"
+    assert not (data / "mint.seed").exists(), "the office has no key of a mint"
+    assert stat.S_IMODE((data / "office.seed").stat().st_mode) == 0o600
+    rows = sqlite3.connect(f"file:{data / 'pennypost.sqlite'}?mode=ro", uri=True)
+    assert rows.execute("SELECT (SELECT count(*) FROM keysets), (SELECT count(*) FROM spent)").fetchone() == (0, 0)
+    assert rows.execute("SELECT sum(amount) FROM treasury").fetchone() == (2,)
+    rows.close()
+
+
+async def test_what_each_of_them_serves(mint: Server, office: Server) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        page = await http.get(mint.url + "/")
+        assert page.status_code == 200 and "no relay" in page.text
+        for path in ("/v1/headers", "/v1/pages/1"):
+            assert (await http.get(mint.url + path)).status_code == 404
+        assert (await http.post(mint.url + "/v1/events", content="{}")).status_code == 404
+        assert (await http.get(office.url + "/v1/keys")).status_code == 404
+        assert (await http.get(office.url + "/v1/info")).status_code == 404
+        document = (await http.get(office.url + "/", headers={"accept": "application/nostr+json"})).json()
+        assert document["payments_url"] == mint.url
+        assert document["fees"]["publication"][0]["method"]["Cashu"]["mints"] == [mint.url]
+        assert document["fees"]["stamp"][0]["mints"] == [mint.url]
+        assert len(document["self"]) == 64
+        asked = await http.post(office.url + "/v1/events", content="{}")
+        assert asked.status_code == 400
+    with pytest.raises(websockets.exceptions.InvalidStatus):
+        async with connect(mint.websocket_url, proxy=None):
+            pass
+
+
+async def test_an_office_that_changes_its_mint_is_noticed(mint: Server, office: Server, tmp_path: Path) -> None:
+    """Stamps are never shown to a mint that did not make them."""
+    home = tmp_path / "alice"
+    async with AsyncClient(office.url, home=home) as alice:
+        await alice.stamps.buy(2)
+    office.end()
+    with (
+        Server(tmp_path / "other", arguments=["--role", "mint"]) as other,
+        Server(
+            tmp_path / "office",
+            arguments=["--role", "postoffice"],
+            settings={"MINT_URLS": other.url},
+            port=office.port,
+        ),
+    ):
+        # what the office said of itself is believed for an hour
+        async with AsyncClient(office.url, home=home, clock=lambda: time.time() + 7_200) as alice:
+            with pytest.raises(OfficeMisbehaves):
+                await alice.stamps.check()
+        async with AsyncClient(office.url, home=home, mint=mint.url) as alice:
+            assert await alice.stamps.balance() == 0
+
+
+REFUSED = {
+    "no mint named": {},
+    "a seed that is not the one": {"MINT_URLS": "https://mint.example"},
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_starts_that_make_no_sense(tmp_path: Path, case: str) -> None:
+    folder = tmp_path / "office"
+    if case == "a seed that is not the one":
+        with Server(folder, arguments=["--role", "postoffice"], settings=REFUSED[case]):
+            pass
+        (folder / "data" / "office.seed").write_text("11" * 32)
+    with pytest.raises(RuntimeError, match="ended with 10"):
+        Server(folder, arguments=["--role", "postoffice"], settings=REFUSED[case]).start()
