@@ -43,6 +43,19 @@ class Metrics:
             "pennypost_office_answer_seconds", "From an event's arrival to its answer", SECONDS
         )
         self.office_feed_waiters = gauge("pennypost_office_feed_waiters", "Long polls of the header feed")
+        self.office_foreign_sat = counter("pennypost_office_foreign_sat_total", "Earned at mints elsewhere, in sat")
+        self.office_foreign_waiting = gauge(
+            "pennypost_office_foreign_waiting", "Events waiting for their turn at a mint elsewhere"
+        )
+        self.office_foreign_journal = gauge(
+            "pennypost_office_foreign_journal", "Events whose stamps of mints elsewhere are being swapped"
+        )
+        self.office_foreign_journal_seconds = gauge(
+            "pennypost_office_foreign_journal_seconds", "For how long the oldest of them, in this process"
+        )
+        self.office_foreign_mints_away = gauge(
+            "pennypost_office_foreign_mints_away", "Mints elsewhere that do not answer"
+        )
         self.office_expired = counter("pennypost_office_expired_total", "Events deleted when their time was over")
         self.office_bus_up = gauge("pennypost_office_bus_up", "1 while processes of this office wake each other")
         self.office_bus_peers = gauge("pennypost_office_bus_peers", "Other processes heard on the bus")
