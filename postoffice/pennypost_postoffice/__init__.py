@@ -8,7 +8,8 @@
                 ▼
              verify                         recent ids and stamps: looked up, no crypto
                 │                           everything else: signature and stamps in worker processes
-                ▼
+                │  └─ a stamp of a mint elsewhere ▶ foreign: journal, swap ─┐
+                ▼                                                           ▼
              commit                         one transaction for everything that waits: spend and store,
                 │                           deletion (NIP-09), change, feed numbers last
                 ▼
