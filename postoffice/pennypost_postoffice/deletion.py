@@ -27,6 +27,10 @@ from pennypost_postoffice.rows import address_key
 _KIND = re.compile(r"[0-9]{1,5}")
 
 
+OPERATOR = bytes(32)
+"""By whose right the operator deletes: no key, for nobody can sign with it."""
+
+
 class Deletion(NamedTuple):
     """What a kind 5 names: event ids, and keys of addresses that are its author's own."""
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from pennypost_mint.api import SignedOutput, signatures_on, spent_on
 from pennypost_mint.runtime.sets import select_in
-from pennypost_postoffice.deletion import Target, is_receiver, may_delete
+from pennypost_postoffice.deletion import OPERATOR, Target, is_receiver, may_delete
 from pennypost_postoffice.holds import held_on
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.postmark import Statement, statements_on
@@ -38,9 +38,9 @@ class Known(NamedTuple):
     """Of those that ask for a postmark."""
 
     def is_deleted(self, post: Post) -> bool:
-        """Whether its author, or a wrap's receiver, deleted this event or its address up to its time."""
+        """Whether its author, a wrap's receiver or the operator deleted it, or its address up to its time."""
         for pubkey in self.tombstones.get(post.id, ()):
-            if pubkey == post.pubkey or is_receiver(pubkey, post.event):
+            if pubkey in (post.pubkey, OPERATOR) or is_receiver(pubkey, post.event):
                 return True
         grave = self.graves.get(post.address) if post.address is not None else None
         return grave is not None and post.event.created_at <= grave

@@ -2,6 +2,7 @@
 
     GET  /                    NIP-11 for `Accept: application/nostr+json`, else a few lines of text
     GET  /v1/headers          the header feed           GET /v1/pages/{n}   the wraps of 64 numbers
+    POST /                    management by the operator's keys (NIP-86), signed by NIP-98
     POST /v1/events           an event with its stamp in X-Cashu; without one 402 and what it costs (NUT-24)
     POST /v1/holds/{hold}     the twin of RELEASE
 
@@ -22,7 +23,14 @@ import cbor2
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from pennypost.protocol.errors import BodyTooLarge, InvalidFrame, InvalidInput, StampRequired, StampTooLittle
+from pennypost.protocol.errors import (
+    BodyTooLarge,
+    InvalidFrame,
+    InvalidInput,
+    NotFound,
+    StampRequired,
+    StampTooLittle,
+)
 from pennypost.protocol.event import is_hex64
 from pennypost.protocol.frames import EventFrame, parse_client_frame
 from pennypost.protocol.headers import MEDIA_TYPE as FEED_TYPE
@@ -40,6 +48,7 @@ from pennypost_mint.runtime.limits import (
     PAGE,
 )
 from pennypost_postoffice.feed import etag
+from pennypost_postoffice.manage import RPC_TYPE, Manage
 from pennypost_postoffice.marks import DESCRIPTION, ICON, NAME
 from pennypost_postoffice.office import origin_of
 from pennypost_postoffice.post import Answer, Post
@@ -71,6 +80,17 @@ def office_router(office: Office) -> APIRouter:
         if INFORMATION_TYPE in accepted or "application/json" in accepted:
             return Response(information(), media_type=INFORMATION_TYPE, headers=ANYONE | {"vary": "accept"})
         return Response(front_page(office), media_type="text/plain; charset=utf-8", headers={"vary": "accept"})
+
+    manage = Manage(office)
+
+    @router.post("/", summary="Relay management (NIP-86), signed by an operator (NIP-98)", response_class=Response)
+    async def management(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Takes `{"method", "params"}` as application/nostr+json+rpc; answers `{"result"}` or `{"error"}`."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != RPC_TYPE:
+            raise NotFound
+        body = await read_body(request)
+        manage.authorize(request.headers.get("authorization"), body)
+        return Response(await manage.answer(body), media_type=RPC_TYPE, headers=ANYONE)
 
     @router.get("/v1/headers", summary="Headers of stealth wraps behind a number", response_class=Response)
     async def headers(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -126,7 +146,7 @@ def information_of(office: Office) -> dict[str, object]:
         mints=office.mints,
         payments_url=office.mints[0],
         prices=office.policy.prices,
-        supported_nips=NIPS,
+        supported_nips=(*NIPS, 86, 98) if settings.operators else NIPS,
         software=SOFTWARE,
         version=version("pennypost"),
         max_message_length=MAX_FRAME,
@@ -245,4 +265,4 @@ async def read_body(request: Request) -> bytes:
 def payment_request(sat: int, mints: Sequence[str]) -> str:
     """`creqA…`: asks for that many sat of these mints' stamps (NUT-18), in the header of a 402 (NUT-24)."""
     body = cbor2.dumps({"a": sat, "u": "sat", "s": True, "m": list(mints), "d": "postage"})
-    return "creqA" + urlsafe_b64encode(body).decode().rstrip("=")
+    return "creqA" + urlsafe_b64encode(body).decode()

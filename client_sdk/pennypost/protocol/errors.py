@@ -396,6 +396,16 @@ class AuthInvalid(PolicyError):
     remedy = "Sign a fresh kind 22242 event with this relay's address and the last challenge."
 
 
+class HttpAuthInvalid(PolicyError):
+    """The request is not signed by a key that may ask this.
+
+    NIP-98.
+    """
+
+    code, status, prefix = "http-auth", 401, "restricted"
+    remedy = "Sign a fresh kind 27235 event with address, method and payload hash, by a key of PENNYPOST_OPERATORS."
+
+
 class NobodyListening(PolicyError):
     """Nobody is listening: an ephemeral event is not kept."""
 

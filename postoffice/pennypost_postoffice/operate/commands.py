@@ -202,17 +202,20 @@ def ban(
 
 @office.command()
 def unban(what: What, value: Value, as_json: Json = False) -> None:
-    """Take a ban away. A deleted event stays deleted until its time is over.
+    """Take a ban away. A banned event was deleted; now it may be posted again.
 
     Examples:
 
       pennypost office unban pubkey npub1…
     """
     from pennypost_postoffice.bans import unban_on
+    from pennypost_postoffice.operate.removal import allow_on
 
     name = _value(what, value)
 
     async def run(database: Database) -> bool:
+        if what == "event":
+            await database.write(allow_on, name)
         return await database.write(unban_on, what, name)
 
     gone = _run(load_settings(), run)

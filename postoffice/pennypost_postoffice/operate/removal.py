@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from pennypost_mint.runtime.sets import insert_ignore
-from pennypost_postoffice.deletion import Target
+from pennypost_postoffice.deletion import OPERATOR, Target
 from pennypost_postoffice.removal import remove_on
 from pennypost_postoffice.tables import events, tombstones
 
@@ -63,7 +63,13 @@ def delete_on(connection: Connection, selection: Selection) -> int:
         # of two who delete the same, one waits for the other and finds nothing
         chosen = chosen.with_for_update()
     targets = [Target(*row) for row in connection.execute(chosen)]
-    graves = sorted((target.id, target.pubkey, target.keep_until) for target in targets)
+    graves = [(target.id, OPERATOR, target.keep_until) for target in targets]
     insert_ignore(connection, tombstones, ("id", "pubkey", "keep_until"), graves, "id")
     remove_on(connection, targets)
     return len(targets)
+
+
+def allow_on(connection: Connection, identifier: str) -> None:
+    """Takes back that the operator deleted an event: who has it may post it again."""
+    here = tombstones.c.id == bytes.fromhex(identifier), tombstones.c.pubkey == OPERATOR
+    connection.execute(delete(tombstones).where(*here))
