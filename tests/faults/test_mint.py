@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from pennypost_mint.runtime import database as databases
 from tests.faults.conftest import Scene
-from tests.faults.ways import SLOW
+from tests.faults.ways import SLOW, Crashed, FileMoved, Frozen, NoPageMore
 from tests.support.stamps import Output, Stamp, output
 
 QUOTE, MINT, SWAP = "/v1/mint/quote/bolt11", "/v1/mint/bolt11", "/v1/swap"
@@ -116,3 +117,60 @@ async def test_slow_is_not_away(scene: Scene) -> None:
     await scene.fault.end()
     assert {answer.status_code for answer in answers} == {200}
     assert set(await scene.mint.states(stamps)) == {"SPENT"}
+
+
+@pytest.mark.parametrize("fault", [FileMoved, NoPageMore, Crashed], indirect=True, ids=lambda kind: kind.__name__)
+async def test_away_in_the_middle_of_it(scene: Scene) -> None:
+    """Wallets that come back as they are told get everything, once, whatever was under way."""
+    stamps = [Stamp(scene.house.url, scene.house.purse.proof(8)) for _ in range(200)]
+    made = [[output() for _ in range(8)] for _ in stamps]
+    bodies = [_swap(scene, [stamp], outputs) for stamp, outputs in zip(stamps, made, strict=True)]
+    some = asyncio.Event()
+    next_one = iter(bodies)
+    answers: dict[bytes, httpx.Response] = {}
+
+    async def wallet() -> None:
+        for body in next_one:
+            answers[body] = await _until_served(scene, SWAP, body)
+            if len(answers) == 20:
+                some.set()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(16):
+            group.create_task(wallet())
+        await some.wait()
+        await scene.fault.begin()
+        await asyncio.sleep(0.3)
+        await scene.fault.end()
+    assert {answer.status_code for answer in answers.values()} == {200} and len(answers) == len(bodies)
+    for body, outputs in zip(bodies, made, strict=True):
+        assert (await scene.http.post(SWAP, content=body)).json() == answers[body].json()
+        assert len(await scene.mint.restore(outputs)) == len(outputs)
+    assert set(await scene.mint.states(stamps)) == {"SPENT"}
+
+
+@pytest.fixture
+def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection, and little patience with whoever wants another."""
+    for name, value in (("POOL", 1), ("OVERFLOW", 0), ("POOL_SECONDS", 0.3)):
+        monkeypatch.setattr(databases, name, value)
+
+
+@pytest.mark.parametrize("fault", [Frozen], indirect=True, ids=lambda kind: kind.__name__)
+async def test_no_connection_free(small_pool: None, scene: Scene) -> None:
+    """Those that wait in vain for a connection are told to come back, like everyone else."""
+    quote = await _paid_quote(scene, 1)
+    stamps = [Stamp(scene.house.url, scene.house.purse.proof()) for _ in range(10)]
+    bodies = [_swap(scene, [stamp], [output()]) for stamp in stamps]
+    await scene.fault.begin()
+    answers = await asyncio.gather(
+        *(scene.http.post(SWAP, content=body) for body in bodies),
+        *(scene.http.get(f"{QUOTE}/{quote}") for _ in range(10)),
+    )
+    await scene.fault.end()
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert refused
+    for answer in refused:
+        _check_refusal(answer)
+    for body in bodies:
+        assert (await _until_served(scene, SWAP, body)).status_code == 200
