@@ -17,7 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection, select
 
-from pennypost.protocol.event import event_json
+from pennypost.protocol.event import Event, event_json
 from pennypost_mint.runtime.database import Database, open_database
 from pennypost_postoffice.foreign.journal import entries_on
 from pennypost_postoffice.tables import treasury
@@ -135,6 +135,36 @@ async def test_killed_between_any_two_steps_of_a_swap_elsewhere(
     report = f"{town.letters - 1} letters, deaths at {len(town.died_at)} of {len(set(passed))} points"
     record_property("kills", report)
     print(f"\n{report}; CRASH_SEED={SEED}")
+
+
+@pytest.mark.slow
+async def test_the_mint_elsewhere_dies_under_load(tmp_path: Path) -> None:
+    """kill -9 of the mint while letters are on their way: after its start each is stored, and paid once."""
+    mint = Server(tmp_path / "mint", settings={"ROLE": "mint", "RATE_LIMIT": "0"})
+    with mint, Server(tmp_path / "office", settings={"ROLE": "postoffice", "MINT_URLS": mint.url}) as office:
+        async with (
+            MintClient(mint.url) as wallet,
+            httpx.AsyncClient(base_url=office.url, trust_env=False, timeout=90) as http,
+        ):
+            stamps = await wallet.buy(40)
+            events = [letter() for _ in stamps]
+
+            async def post(event: Event, stamp: Stamp) -> httpx.Response:
+                return await http.post("/v1/events", content=event_json(event), headers={"x-cashu": stamp.token})
+
+            posts = [asyncio.create_task(post(*each)) for each in zip(events, stamps, strict=True)]
+            await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.to_thread(mint.kill)
+            await asyncio.to_thread(mint.start)
+            answers = [each.json() for each in await asyncio.gather(*posts)]
+        assert all(each["accepted"] for each in answers), answers
+        ids = [event.id for event in events]
+        assert await stored(office.websocket_url, ids) == set(ids)
+        books = open_database("", office.folder / "data")
+        try:
+            assert await books.read(_earned_on) == len(ids) and await books.read(entries_on) == []
+        finally:
+            await books.close()
 
 
 def _earned_on(connection: Connection) -> int:
