@@ -37,16 +37,11 @@ def request_hash(method: str, path: str, body: bytes) -> bytes:
     return sha256(f"{method} {path}\n".encode() + body).digest()
 
 
-def claim_on(connection: Connection, request: bytes, keep_until: int) -> bool:
-    """Takes this request for the caller's transaction; False: it was answered before.
+def claim_on(connection: Connection, rows: list[tuple[bytes, int]]) -> set[bytes]:
+    """Takes these requests, each with its keep_until, for the caller's transaction; the others were answered before.
 
-    A second transaction with the same request waits here until the first has ended. Lock order: first of all.
+    A second transaction with one of them waits here until the first has ended. Lock order: first of all.
     """
-    return bool(claim_all_on(connection, [(request, keep_until)]))
-
-
-def claim_all_on(connection: Connection, rows: list[tuple[bytes, int]]) -> set[bytes]:
-    """`claim_on` for several requests, each with its keep_until; returns those taken."""
     return insert_ignore(connection, answers, ("request", "keep_until"), sorted(rows), "request")
 
 

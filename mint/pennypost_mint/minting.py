@@ -235,7 +235,7 @@ def commit_on(connection: Connection, commits: list[Commit]) -> list[Before | Pe
     """
     outcomes: dict[bytes, Before | PennypostError] = {}
     planned = _without_overlaps(commits)
-    claimed = answers.claim_all_on(connection, [(commit.request, commit.keep_until) for commit in planned])
+    claimed = answers.claim_on(connection, [(commit.request, commit.keep_until) for commit in planned])
     repeated = [commit for commit in planned if commit.request not in claimed]
     stored = answers.signatures_on(connection, [b for commit in repeated for b in commit.bs])
     for commit in repeated:
