@@ -12,7 +12,7 @@ import pytest
 
 from pennypost_mint.runtime import database as databases
 from tests.faults.conftest import Scene
-from tests.faults.ways import SLOW, Crashed, FileMoved, Frozen, NoPageMore
+from tests.faults.ways import SLOW, Crashed, FileMoved, NoPageMore
 from tests.support.stamps import Output, Stamp, output
 
 QUOTE, MINT, SWAP = "/v1/mint/quote/bolt11", "/v1/mint/bolt11", "/v1/swap"
@@ -150,15 +150,15 @@ async def test_away_in_the_middle_of_it(scene: Scene) -> None:
 
 
 @pytest.fixture
-def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One connection, and little patience with whoever wants another."""
-    for name, value in (("POOL", 1), ("OVERFLOW", 0), ("POOL_SECONDS", 0.3)):
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection to PostgreSQL, and a short wait for it or for SQLite's lock."""
+    for name, value in (("POOL", 1), ("OVERFLOW", 0), ("POOL_SECONDS", 0.3), ("BUSY_TIMEOUT_MS", 300)):
         monkeypatch.setattr(databases, name, value)
 
 
-@pytest.mark.parametrize("fault", [Frozen], indirect=True, ids=lambda kind: kind.__name__)
-async def test_no_connection_free(small_pool: None, scene: Scene) -> None:
-    """Those that wait in vain for a connection are told to come back, like everyone else."""
+@pytest.mark.parametrize("fault", SLOW, indirect=True, ids=lambda kind: kind.__name__)
+async def test_slower_than_anyone_waits(little_patience: None, scene: Scene) -> None:
+    """Those that waited in vain for a connection or the lock are told to come back, like everyone else."""
     quote = await _paid_quote(scene, 1)
     stamps = [Stamp(scene.house.url, scene.house.purse.proof()) for _ in range(10)]
     bodies = [_swap(scene, [stamp], [output()]) for stamp in stamps]
