@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from pennypost.protocol.event import KIND_GIFT_WRAP, Event, event_json
@@ -16,6 +17,7 @@ from pennypost.protocol.price import Postage
 from pennypost_migrations import upgrade
 from pennypost_mint.runtime.database import Database, database_url, open_database
 from pennypost_mint.runtime.limits import QUERY_ROWS
+from pennypost_postoffice import store
 from pennypost_postoffice.commit import commit_on
 from pennypost_postoffice.live import Watch
 from pennypost_postoffice.post import Post
@@ -97,8 +99,11 @@ def _expected(events: list[Event], wanted: Filter) -> list[Event]:
     return seen if wanted.limit is None else seen[: wanted.limit]
 
 
-async def test_sql_agrees_with_the_slow_filter(database: Database) -> None:
-    chance = random.Random(1)
+@pytest.mark.parametrize("few", [store.FEW, 1])
+async def test_sql_agrees_with_the_slow_filter(database: Database, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Lists of few values and longer ones go two ways on SQLite."""
+    monkeypatch.setattr(store, "FEW", few)
+    chance = random.Random(few)
     events = [_random_event(chance, number) for number in range(400)]
     for start in range(0, len(events), 100):
         done = await database.write(commit_on, [posted(event) for event in events[start : start + 100]], NOW)
