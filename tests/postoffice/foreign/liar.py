@@ -27,6 +27,11 @@ class Request:
         self.method, self.path, self.body = method, path, body
         self._liar = liar
 
+    @property
+    def astray(self) -> str:
+        """Where a redirect leads: nobody may ask there."""
+        return f"{self._liar.url}/astray"
+
     async def honest(self) -> Answer:
         """What the real mint answers."""
         answer = await self._liar.http.request(
@@ -143,7 +148,7 @@ async def no_signatures(request: Request) -> Answer | None:
 
 
 async def elsewhere(request: Request) -> Answer | None:
-    return 307, b"", {"location": "http://127.0.0.1:9/v1/swap"}
+    return 307, b"", {"location": request.astray}
 
 
 async def endless(request: Request) -> Answer | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import msgspec
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
+from pennypost.protocol import bdhke
 from pennypost.protocol.event import Event
 from pennypost.protocol.price import PriceList, Rule
 from pennypost.protocol.token import Proof
+from pennypost_postoffice.tables import treasury
 from tests.postoffice.foreign.conftest import Books, quickly
-from tests.postoffice.foreign.liar import DONE, UNSEEN, Behaviour, Liar, spent, strange
+from tests.postoffice.foreign.liar import DONE, UNSEEN, Answer, Behaviour, Liar, Request, spent, strange
 from tests.postoffice.house import House, open_house
 from tests.support.relay import letter
 
@@ -34,6 +38,12 @@ class Bed:
     def token(self, *proofs: Proof) -> str:
         """As a wallet writes it that knows the mint by the liar's address."""
         return self.elsewhere.purse.token(*proofs, url=self.liar.url)
+
+    async def genuine(self) -> bool:
+        """Whether the mint's own keys verify all that was earned."""
+        rows = await self.office.office.database.read(lambda c: c.execute(select(treasury)).all())
+        keyring = self.elsewhere.purse.keyring
+        return all(bdhke.verify_y(keyring.get(row.keyset).secrets[row.amount], row.y, row.c) for row in rows)
 
     async def stored(self, event: Event) -> bool:
         async with self.office.relay() as relay:
@@ -60,6 +70,8 @@ async def bed(shared: Bed) -> AsyncIterator[Bed]:
     shared.liar.bodies.clear()
     yield shared
     assert await shared.books.journal() == [] and await shared.books.inputs() == 0
+    assert not shared.liar.asked["/astray"], "no redirect is followed"
+    assert await shared.genuine(), "every proof of the treasury was signed by the mint"
 
 
 REFUSED: list[tuple[str, str]] = [
@@ -108,7 +120,7 @@ async def test_bad_stamps_are_refused(bed: Bed, case: str, code: str, monkeypatc
 @pytest.mark.parametrize("behaviour", UNSEEN.values(), ids=UNSEEN)
 async def test_a_mint_that_fails_before_it_does_anything(bed: Bed, behaviour: Behaviour) -> None:
     """Once, and the sender notices nothing."""
-    bed.liar.lie(SWAP, behaviour, times=1)
+    bed.liar.lie(SWAP, behaviour, times=2)
     proof, event, before = bed.elsewhere.purse.proof(), letter(), await bed.books.earned()
     async with bed.office.relay() as relay:
         answer = await relay.post(event, bed.token(proof))
@@ -164,6 +176,35 @@ async def test_a_mint_that_does_it_and_hides_it(bed: Bed, behaviour: Behaviour, 
         bed.liar.repent()
         assert (await relay.post(event, bed.token(proof))).accepted
     assert await bed.stored(event) and await bed.books.earned() == before + 1
+
+
+async def test_a_request_that_is_done_much_later(bed: Bed) -> None:
+    """The mint calls the stamp unspent, and takes it afterwards: nobody is told before that it was left alone."""
+    go, done = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Request) -> Answer | None:
+        await go.wait()
+        answer = await request.honest()
+        done.set()
+        return answer
+
+    bed.liar.lie(SWAP, slow)
+    proof, event, before = bed.elsewhere.purse.proof(), letter(), await bed.books.earned()
+    async with bed.office.relay() as relay:
+        assert (await relay.post(event, bed.token(proof))).code == "overloaded"
+        # several looks at a stamp that is unspent and for which nobody waits
+        looks = bed.liar.asked["/v1/checkstate"]
+        async with asyncio.timeout(10):
+            while bed.liar.asked["/v1/checkstate"] < looks + 3:
+                await asyncio.sleep(0.02)
+        assert len(await bed.books.journal()) == 1 and await bed.elsewhere.spent(proof) == [False]
+        go.set()
+        await done.wait()
+        async with asyncio.timeout(10):
+            while await bed.books.journal():
+                await asyncio.sleep(0.02)
+    assert await bed.stored(event) and await bed.elsewhere.spent(proof) == [True]
+    assert await bed.books.earned() == before + 1
 
 
 @pytest.mark.parametrize(("behaviour", "code"), [(strange, "stamp-refused"), (spent, "stamp-spent")])
