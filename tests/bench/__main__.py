@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from subprocess import SubprocessError
 
 import msgspec
 
@@ -94,6 +96,8 @@ class Bench:
         self.report = report.Report(machine=report.machine(), stored=chosen.stored)
         self._ceilings: list[Ceiling] = []
         self._begun = time.monotonic()
+        self.failed = False
+        """Whether a part broke off."""
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._begun:6.1f} s] {text}", file=sys.stderr, flush=True)
@@ -112,8 +116,14 @@ class Bench:
             "growth": self.growth,
         }
         for name in chosen.only:
-            with servers.folder() as home:
-                parts[name](home)
+            try:
+                with servers.folder() as home:
+                    parts[name](home)
+            except (RuntimeError, OSError, SubprocessError) as error:
+                # what was measured of it so far is kept, and the other parts are still worth measuring
+                self.report.missing[f"the rest of {name}"] = f"{type(error).__name__}: {error}"
+                self.failed = True
+                self.say(f"{name} failed: {error}")
             self._save()
         return self.report
 
@@ -348,8 +358,13 @@ def mean(found: Sequence[Ceiling]) -> Ceiling:
 
 
 def main() -> None:
-    """Measures, writes JSON and Markdown, prints the tables."""
-    print(report.markdown(Bench(options()).run()))
+    """Measures, writes JSON and Markdown, prints the tables; exit code 1 when a part broke off."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for servers with many connections, and for their load
+    bench = Bench(options())
+    print(report.markdown(bench.run()))
+    if bench.failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

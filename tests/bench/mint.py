@@ -81,8 +81,8 @@ class Counts(msgspec.Struct):
         return names + ["checkstate 100"] * bool(self.checks) + [f"restore {RESTORED:,}"] * bool(self.restores)
 
 
-OURS = Counts(1_000, {1: 1_000, 10: 300, 100: 64}, {1: 2_000, 10: 400, 64: 96}, 400, 64, 1_000)
-NUTSHELL = Counts(120, {1: 96, 10: 32, 100: 8}, {1: 200, 10: 48, 64: 12}, 64, 12, 60)
+OURS = Counts(600, {1: 600, 10: 200, 100: 48}, {1: 1_500, 10: 300, 64: 64}, 300, 48, 1_000)
+NUTSHELL = Counts(96, {1: 64, 10: 32, 100: 8}, {1: 160, 10: 40, 64: 12}, 64, 8, 60)
 """Fewer, for it needs milliseconds for each stamp, and for each output of one purchase."""
 QUICK = Counts(20, {1: 20}, {1: 200, 10: 20}, 20, 2, 500)
 QUICK_NUTSHELL = Counts(8, {1: 8}, {1: 60}, 8, 0, 60)
