@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -61,6 +65,36 @@ async def test_buy_at_the_mint_post_at_the_office(mint: Server, office: Server, 
     assert rows.execute("SELECT (SELECT count(*) FROM keysets), (SELECT count(*) FROM spent)").fetchone() == (0, 0)
     assert rows.execute("SELECT sum(amount) FROM treasury").fetchone() == (2,)
     rows.close()
+
+
+def treasury(office: Server, *arguments: str) -> list[dict[str, Any]]:
+    """`pennypost office treasury … --json` beside the running server."""
+    program = Path(sys.executable).with_name("pennypost")
+    command = [program, "office", "treasury", *arguments, "--json"]
+    done = subprocess.run(
+        command, env=office.environment, cwd=office.folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+async def test_the_operator_takes_what_was_earned(mint: Server, office: Server, tmp_path: Path) -> None:
+    async with AsyncClient(office.url, home=tmp_path / "alice") as alice:
+        await alice.stamps.buy(3)
+        for text in ("one", "two", "three"):
+            assert (await alice.send(alice.npub, text)).error is None
+    (listed,) = treasury(office, "list")
+    assert [(each["mint"], each["sat"]) for each in listed["mints"]] == [(mint.url, 3)]
+    assert treasury(office, "backup", str(tmp_path / "treasury.json"))[0]["sat"] == 3
+    (swept,) = treasury(office, "sweep", mint.url)
+    assert swept["sat"] == 3 and not swept["again"]
+    (again,) = treasury(office, "sweep")
+    assert again["token"] == swept["token"] and again["again"]
+    async with AsyncClient(mint.url, home=tmp_path / "operator") as operator:
+        assert await operator.stamps.receive(swept["token"]) == 3
+    assert treasury(office, "check")[0] == {"mint": mint.url, "good": 0, "taken": 3, "lost": 0}
+    assert treasury(office, "restore", str(tmp_path / "treasury.json")) == [{"sat": 0}]
+    assert treasury(office, "list") == [{"mints": []}]
 
 
 async def test_what_each_of_them_serves(mint: Server, office: Server) -> None:

@@ -166,7 +166,8 @@ def restore(
             for url in opened.treasury.urls:
                 progress = Progress(f"numbers asked at {url}", as_json)
                 came += await opened.treasury.restore(url, _part(progress))
-                came -= (await opened.treasury.check(url, _part(progress))).lost
+                gone = await opened.treasury.check(url, _part(progress))
+                came -= gone.lost + gone.taken
                 progress.end()
             return came
 
