@@ -23,6 +23,7 @@ from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.limits import HELD_EVENTS, HOLD_BURST
 from pennypost_postoffice.commit import Done, commit_on
 from pennypost_postoffice.holds import held_for_on, release_on
+from pennypost_postoffice.operate.removal import Selection, count_on, delete_on
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.retention import forget_on, remove_expired_on, remove_held_over_on
 from pennypost_postoffice.rows import feed_record
@@ -362,6 +363,30 @@ async def test_deleted_after_its_release(house: House) -> None:
         await relay.release(sale.hold, sale.x, sale.id)
         assert (await relay.post(author.sign(5, ["e", event.id]))).accepted
         assert await headers(house) == [] and await page(house) == []
+
+
+async def test_deleted_by_the_operator(house: House) -> None:
+    """Named by its id it goes, and no release brings it back; what a wider selection finds is not what is held."""
+    sale, database = Sale(), house.office.database
+    event = sale.letter()
+    async with house.relay() as relay:
+        await house.pay(relay, [event])
+        for other in (
+            Selection(authors=(event.pubkey,)),
+            Selection(),
+            Selection(ids=(event.id,), kinds=range(1, 2)),
+            Selection(ids=(event.id,), authors=("a" * 64,)),
+            Selection(ids=(event.id,), until=event.created_at - 1),
+            Selection(ids=(event.id,), since=event.created_at + 1),
+        ):
+            assert await database.read(count_on, other) == {}
+            assert await database.write(delete_on, other) == 0
+        assert await database.read(count_on, Selection(ids=(event.id,))) == {1059: 1}
+        assert await database.write(delete_on, Selection(ids=(event.id,))) == 1
+        assert await headers(house) == []
+        assert (await relay.release(sale.hold, sale.x, sale.id)).message == "accepted: released 0"
+        assert (await relay.post(event, house.purse.token())).code == "deleted"
+        assert await relay.fetch({"ids": [event.id]}) == []
 
 
 async def test_refused_tags_leave_the_stamp(house: House) -> None:

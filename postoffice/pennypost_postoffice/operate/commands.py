@@ -267,7 +267,7 @@ def delete(
 ) -> None:
     """Delete stored mail; tombstones keep it out until its time is over. Says what it would do unless `--yes` is given.
 
-    All conditions must hold. What is held is served to nobody and is not touched.
+    All conditions must hold. What is held is found only by its id.
 
     Examples:
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from pennypost_mint.runtime.sets import insert_ignore
 from pennypost_postoffice.deletion import OPERATOR, Target
+from pennypost_postoffice.holds import held_on
 from pennypost_postoffice.removal import remove_on
 from pennypost_postoffice.tables import events, tombstones
 
@@ -33,6 +34,16 @@ class Selection:
         """Whether it leaves nothing out."""
         return self == Selection()
 
+    def covers(self, target: Target) -> bool:
+        """Whether an event that is not in `events`, for it is held, is one of them; only those named by id are."""
+        return (
+            target.id.hex() in self.ids
+            and (not self.authors or target.pubkey.hex() in self.authors)
+            and (self.kinds is None or target.kind in self.kinds)
+            and (self.since is None or target.created_at >= self.since)
+            and (self.until is None or target.created_at <= self.until)
+        )
+
     def conditions(self) -> list[Any]:
         """The same for a WHERE."""
         found: list[Any] = []
@@ -52,21 +63,33 @@ class Selection:
 def count_on(connection: Connection, selection: Selection) -> dict[int, int]:
     """How many events of each kind there are."""
     counted = select(events.c.kind, func.count()).where(*selection.conditions())
-    found: Any = connection.execute(counted.group_by(events.c.kind).order_by(events.c.kind))
-    return dict(found.all())
+    rows: Any = connection.execute(counted.group_by(events.c.kind))
+    found: dict[int, int] = dict(rows.all())
+    for target in _held_on(connection, selection):
+        found[target.kind] = found.get(target.kind, 0) + 1
+    return dict(sorted(found.items()))
 
 
 def delete_on(connection: Connection, selection: Selection) -> int:
-    """Deletes up to STEP of them, with everything that leads to them; returns how many."""
+    """Deletes up to STEP of them, with everything that leads to them; returns how many.
+
+    What is held is left alone unless it is named by its id: then no release brings it back.
+    """
     chosen = select(*_COLUMNS).where(*selection.conditions()).order_by(events.c.id).limit(STEP)
     if connection.dialect.name == "postgresql":
         # of two who delete the same, one waits for the other and finds nothing
         chosen = chosen.with_for_update()
     targets = [Target(*row) for row in connection.execute(chosen)]
-    graves = [(target.id, OPERATOR, target.keep_until) for target in targets]
+    targets += _held_on(connection, selection)
+    graves = sorted((target.id, OPERATOR, target.keep_until) for target in targets)
     insert_ignore(connection, tombstones, ("id", "pubkey", "keep_until"), graves, "id")
     remove_on(connection, targets)
     return len(targets)
+
+
+def _held_on(connection: Connection, selection: Selection) -> list[Target]:
+    named = held_on(connection, [bytes.fromhex(each) for each in selection.ids])
+    return [target for target in named.values() if selection.covers(target)]
 
 
 def allow_on(connection: Connection, identifier: str) -> None:
