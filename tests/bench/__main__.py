@@ -46,7 +46,7 @@ UNSTAMPED_EVENTS = 2_000
 FREE_PRICES = "[[rule]]\nbase = 0\n"
 READS = {"ours": 2_000, "nostr-relay": 300}
 """REQs of a kind; nostr-relay needs 24 ms for one by `#p`."""
-FANS = {100: 100, 1_000: 20}
+FANS = {100: 200, 1_000: 60}
 """Notes by subscribers."""
 CLIENTS = (1, 8, 32)
 SWAPS_OF_MEMORY = 100_000
