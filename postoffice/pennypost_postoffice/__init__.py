@@ -15,7 +15,9 @@
                 ▼
              OK ▶ sockets      live ▶ subscribers      feed ▶ long polls
 
-    REQ ▶ store ▶ pages of rows ▶ EOSE ▶ live           GET /v1/headers, /v1/pages/<n> ▶ feed
+    REQ ▶ queries ▶ store ▶ pages of rows ▶ EOSE ▶ live           GET /v1/headers, /v1/pages/<n> ▶ feed
+    COUNT ▶ queries, NEG-OPEN ▶ syncs: the same rows, counted or compared (NIP-45, NIP-77)
+    kind 62 ▶ verify ▶ vanish (NIP-62)        graves: what stays out
     retention: what has expired is deleted for real, in every table and on the disk
 
 One verb a file. `post.Post` is what travels, `office.Office` the table of contents. An event is answered once, after it

@@ -24,13 +24,22 @@ from pennypost.protocol.errors import (
     StampUnknownKeyset,
     StampWrongMint,
 )
-from pennypost.protocol.event import KIND_DELETION, canonical, check_id, event_json, is_ephemeral, parse_event
+from pennypost.protocol.event import (
+    KIND_DELETION,
+    KIND_VANISH,
+    canonical,
+    check_id,
+    event_json,
+    is_ephemeral,
+    parse_event,
+)
 from pennypost.protocol.hold import hold_of
 from pennypost_postoffice.auth import check_auth
 from pennypost_postoffice.deletion import read_deletion
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.postmark import wants_postmark
 from pennypost_postoffice.rows import address_of
+from pennypost_postoffice.vanish import check_vanish
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -46,10 +55,12 @@ def accept(office: Office, post: Post, event: object, token: object, options: ob
     serialized = canonical(read)
     if sha256(serialized).hexdigest() != read.id:
         check_id(read)
+    if read.kind == KIND_VANISH:
+        check_vanish(read, office.relay_names)
     try:
         post.postage = office.policy.check(read, len(serialized), now, post.sender)
     except EventTooFarAhead as error:
-        if is_ephemeral(read.kind) or read.kind == KIND_DELETION:
+        if is_ephemeral(read.kind) or read.kind in (KIND_DELETION, KIND_VANISH):
             raise
         # It may be stored, and our clock put back since: then this is a repeat, and its stamp is spent.
         describe(post)

@@ -35,7 +35,7 @@ from pennypost.protocol.headers import HELD, RELEASED
 from pennypost_mint.api import OutputRow, SignedOutput, SpentProof, record_signatures_on, spend_on, unspend_on
 from pennypost_mint.runtime.sets import delete_in, delete_rows, insert_ignore, insert_rows, select_in
 from pennypost_postoffice.deletion import Target
-from pennypost_postoffice.feed import append_on
+from pennypost_postoffice.feed import advance_on, number_on
 from pennypost_postoffice.foreign.journal import claimed_on, end_on
 from pennypost_postoffice.holds import keep_on, receivers_of, remove_held_on, take_on
 from pennypost_postoffice.known import Known, known_on, targets_on
@@ -55,7 +55,7 @@ Buried = dict[tuple[bytes, ...], tuple[int, ...]]
 
 
 class RaceLost(Exception):
-    """Another transaction signed the same blinded message first: roll back, then run the batch again."""
+    """Another transaction signed the same blinded message, deleted or stored what this one names: run it again."""
 
 
 class Planned(NamedTuple):
@@ -331,7 +331,29 @@ class _Batch:
                 (held_name(row[0]) if plan.held else row[0], *row[1:])
                 for plan, row in zip(self.planned, rows, strict=True)
             ]
-        self.first = append_on(self._connection, rows)
+        if not rows:
+            return
+        buries = any(plan.post.deletion is not None for plan in self.planned)
+        self.first, burials = advance_on(self._connection, len(rows), buries=buries)
+        self._look_again(burials, buries)
+        number_on(self._connection, self.first, rows)
+
+    def _look_again(self, burials: int, buries: bool) -> None:
+        """Under the feed's lock: what was committed beside this batch (graves.py). Raises RaceLost."""
+        known = self.known
+        if known.burials is None:
+            return
+        posts = [plan.post for plan in self.planned]
+        if burials != known.burials and any(map(self._known_now(posts).is_deleted, posts)):
+            raise RaceLost
+        if buries:
+            deletions = [post for post in posts if post.deletion is not None]
+            now = self._known_now(deletions)
+            if any(target.id not in known.targets for post in deletions for target in now.own_targets(post, self._now)):
+                raise RaceLost
+
+    def _known_now(self, posts: Sequence[Post]) -> Known:
+        return known_on(self._connection, posts, ())
 
     def _wait_unless(self, won: Callable[[Planned], bool]) -> None:
         self.waiting += [plan.post for plan in self.planned if not won(plan)]

@@ -4,6 +4,7 @@
     EVENT event stamp? options?  OK, with CHANGE and POSTMARK before it; once it is durable or refused
     REQ name filter …            EVENT …, EOSE, then EVENT for what is new; or CLOSED       (queries.py)
     COUNT name filter …          COUNT, or CLOSED
+    NEG-OPEN, NEG-MSG, NEG-CLOSE NEG-MSG, or NEG-ERR                                        (syncs.py)
     CLOSE name                   –
     AUTH event                   OK
     RELEASE hold x id            OK with the hold for an id
@@ -31,6 +32,9 @@ from pennypost.protocol.frames import (
     CloseFrame,
     CountFrame,
     EventFrame,
+    NegCloseFrame,
+    NegMessageFrame,
+    NegOpenFrame,
     ReleaseFrame,
     ReqFrame,
     auth_message,
@@ -50,10 +54,11 @@ from pennypost_mint.runtime.limits import (
     WRITE,
 )
 from pennypost_mint.runtime.logs import logger
-from pennypost_postoffice import queries
+from pennypost_postoffice import queries, syncs
 from pennypost_postoffice.auth import new_challenge
 from pennypost_postoffice.live import Subscription
 from pennypost_postoffice.post import Answer, Post
+from pennypost_postoffice.syncs import Sync
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -84,6 +89,7 @@ class Connection:
         self.authenticated: set[str] = set()
         self.rate_key = object()
         self.subscriptions: dict[str, Subscription] = {}
+        self.syncs: dict[str, Sync] = {}
         self.office = office
         self._challenge = new_challenge()
         self._in_flight = 0
@@ -159,14 +165,18 @@ class Connection:
             queries.req(self, frame)
         elif isinstance(frame, CountFrame):
             queries.count(self, frame)
+        elif isinstance(frame, NegOpenFrame):
+            syncs.neg_open(self, frame)
+        elif isinstance(frame, NegMessageFrame):
+            syncs.neg_message_of(self, frame)
+        elif isinstance(frame, NegCloseFrame):
+            syncs.neg_close(self, frame)
         elif isinstance(frame, CloseFrame):
             self.close_subscription(frame.subscription)
         elif isinstance(frame, ReleaseFrame):
             self._release(frame)
-        elif isinstance(frame, AuthFrame):
-            self._auth(frame)
         else:
-            self.send(notice_message(InvalidFrame().nip01()))
+            self._auth(frame)
 
     def _event(self, frame: EventFrame) -> None:
         post = Post(self, monotonic())
@@ -301,6 +311,8 @@ class Connection:
             self._query_task.cancel()
         for name in list(self.subscriptions):
             self.close_subscription(name)
+        for name in list(self.syncs):
+            syncs.close_sync(self, name)
 
     async def _write(self, send: Send) -> None:
         try:

@@ -41,8 +41,11 @@ Gone = Callable[[], Awaitable[None]]
 _ADVANCE = (
     update(feed_head)
     .where(feed_head.c.id == 1)
-    .values(last=feed_head.c.last + bindparam("count", type_=BigInteger))
-    .returning(feed_head.c.last)
+    .values(
+        last=feed_head.c.last + bindparam("count", type_=BigInteger),
+        burials=feed_head.c.burials + bindparam("buried", type_=BigInteger),
+    )
+    .returning(feed_head.c.last, feed_head.c.burials)
 )
 """Built once: to build it costs more than to run it."""
 
@@ -72,12 +75,25 @@ def append_on(connection: Connection, rows: Sequence[tuple[bytes, bytes | None, 
 
     Whoever updates the head holds it until his commit, so numbers become visible in their order.
     """
-    count = len(rows)
-    if not count:
+    if not rows:
         return 0
-    first: int = connection.execute(_ADVANCE, {"count": count}).scalar_one() - count + 1
-    insert_rows(connection, feed, _FEED, [(seq, *row) for seq, row in enumerate(rows, first)])
+    first, _ = advance_on(connection, len(rows))
+    number_on(connection, first, rows)
     return first
+
+
+def advance_on(connection: Connection, count: int, *, buries: bool = False) -> tuple[int, int]:
+    """Takes the head and with it `count` numbers: the first of them, and how many transactions have buried before.
+
+    `buries`: this one makes tombstones, too.
+    """
+    last, burials = connection.execute(_ADVANCE, {"count": count, "buried": int(buries)}).one()
+    return last - count + 1, burials - buries
+
+
+def number_on(connection: Connection, first: int, rows: Sequence[tuple[bytes, bytes | None, int]]) -> None:
+    """Writes the feed's lines from number `first` on."""
+    insert_rows(connection, feed, _FEED, [(seq, *row) for seq, row in enumerate(rows, first)])
 
 
 def headers_on(connection: Connection, after: int, limit: int, now: int) -> bytes:

@@ -103,11 +103,12 @@ def remove_held_on(connection: Connection, targets: Iterable[tuple[bytes, Event]
     delete_rows(connection, held_receivers, ("receiver", "event_id"), sorted(pairs))
 
 
-def held_for_on(connection: Connection, pubkey: bytes, limit: int) -> list[Target]:
-    """At most `limit` held events by this key, or gift wraps to it (NIP-62)."""
+def held_for_on(connection: Connection, pubkey: bytes, until: int, limit: int) -> list[Target]:
+    """At most `limit` held events by this key, or gift wraps to it, created up to `until` (NIP-62)."""
     to_it = select(held_receivers.c.event_id).where(held_receivers.c.receiver == pubkey)
-    own = select(*_TARGET).where(held.c.pubkey == pubkey).limit(limit)
-    others = select(*_TARGET).where(held.c.id.in_(to_it)).limit(limit)
+    old = held.c.created_at <= until
+    own = select(*_TARGET).where(held.c.pubkey == pubkey, old).limit(limit)
+    others = select(*_TARGET).where(held.c.id.in_(to_it), old).limit(limit)
     rows = [*connection.execute(own), *connection.execute(others)]
     return list({row[0]: Target(*row) for row in rows}.values())[:limit]
 

@@ -10,10 +10,12 @@ from sqlalchemy import Connection
 from pennypost_mint.api import SignedOutput, signatures_on, spent_on
 from pennypost_mint.runtime.sets import select_in
 from pennypost_postoffice.deletion import OPERATOR, Target, is_receiver, may_delete
+from pennypost_postoffice.graves import graves_on
 from pennypost_postoffice.holds import held_on
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.postmark import Statement, statements_on
-from pennypost_postoffice.tables import address_tombstones, addresses, events, tombstones
+from pennypost_postoffice.rows import vanish_keys
+from pennypost_postoffice.tables import address_tombstones, addresses, events
 
 
 class Current(NamedTuple):
@@ -29,6 +31,8 @@ class Known(NamedTuple):
 
     stored: set[bytes]
     tombstones: dict[bytes, set[bytes]]
+    vanished: dict[bytes, int]
+    burials: int | None
     spent: set[bytes]
     addresses: dict[bytes, Current]
     graves: dict[bytes, int]
@@ -38,10 +42,17 @@ class Known(NamedTuple):
     """Of those that ask for a postmark."""
 
     def is_deleted(self, post: Post) -> bool:
-        """Whether its author, a wrap's receiver or the operator deleted it, or its address up to its time."""
+        """Whether it was deleted, or its address up to its time, by its author, a wrap's receiver or the operator.
+
+        Or one of the first two vanished later.
+        """
         for pubkey in self.tombstones.get(post.id, ()):
             if pubkey in (post.pubkey, OPERATOR) or is_receiver(pubkey, post.event):
                 return True
+        if self.vanished and any(
+            post.event.created_at <= self.vanished.get(key, -1) for key in vanish_keys(post.event)
+        ):
+            return True
         grave = self.graves.get(post.address) if post.address is not None else None
         return grave is not None and post.event.created_at <= grave
 
@@ -80,10 +91,13 @@ def known_on(connection: Connection, posts: Sequence[Post], ys: Iterable[bytes])
     targets = [each for deletion in deletions for each in deletion.ids]
     targets += [current[each].event_id for deletion in deletions for each in deletion.addresses if each in current]
     blanks = [blank.b for post in posts for blank in post.blanks]
+    graves = graves_on(connection, posts)
     return Known(
         stored={row[0] for row in select_in(connection, events, ("id",), "id", ids)}
         | held_on(connection, holding).keys(),
-        tombstones=_tombstones_on(connection, ids),
+        tombstones=graves.tombstones,
+        vanished=graves.vanished,
+        burials=graves.burials,
         spent=spent_on(connection, ys),
         addresses=current,
         graves=dict(select_in(connection, address_tombstones, ("address", "deleted_at"), "address", own)),
@@ -103,10 +117,3 @@ def targets_on(connection: Connection, ids: Iterable[bytes]) -> dict[bytes, Targ
 def _addresses_on(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, Current]:
     columns = ("address", "event_id", "created_at", "keep_until")
     return {row[0]: Current(*row[1:]) for row in select_in(connection, addresses, columns, "address", keys)}
-
-
-def _tombstones_on(connection: Connection, ids: Iterable[bytes]) -> dict[bytes, set[bytes]]:
-    found: dict[bytes, set[bytes]] = {}
-    for identifier, pubkey in select_in(connection, tombstones, ("id", "pubkey"), "id", ids):
-        found.setdefault(identifier, set()).add(pubkey)
-    return found

@@ -40,7 +40,9 @@ from pennypost_postoffice.postmark import Postmarks
 from pennypost_postoffice.recent import Recent
 from pennypost_postoffice.retention import Retention
 from pennypost_postoffice.stamps import StampReader, mint_name
+from pennypost_postoffice.syncs import Syncs
 from pennypost_postoffice.tallies import Tallies
+from pennypost_postoffice.vanish import Vanisher
 from pennypost_postoffice.verify import Verifier
 from pennypost_postoffice.wire import EXTENSION
 
@@ -98,6 +100,8 @@ class Office:
         self.committer = Committer(self)
         self.foreign = Foreign(self, settings.mints, seed) if seed is not None else None
         """Stamps of mints elsewhere; None where none are taken."""
+        self.vanisher = Vanisher(self)
+        self.syncs = Syncs()
         self.retention = Retention(self, settings.sweep_every)
         self.in_flight: dict[Post, None] = {}
         """Events without an answer, the oldest first."""
@@ -137,6 +141,7 @@ class Office:
         await self.follower.start()
         stages = [self.verifier.run(), self.committer.run(), self.follower.run(), self.retention.run(), self._overdue()]
         stages.append(self.tallies.run())
+        stages.append(self.vanisher.run())
         if self.bus is not None:
             stages.append(self.bus.run())
         if self.foreign is not None:

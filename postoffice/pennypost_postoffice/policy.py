@@ -13,11 +13,10 @@ from pennypost.protocol.errors import (
     EventExpired,
     EventTooFarAhead,
     InvalidEvent,
-    KindRefused,
     PennypostError,
     TooMany,
 )
-from pennypost.protocol.event import KIND_AUTH, Event, expiration, is_ephemeral
+from pennypost.protocol.event import KIND_AUTH, KIND_VANISH, Event, expiration, is_ephemeral
 from pennypost.protocol.price import Postage, PriceList, postage
 from pennypost_mint.runtime.limits import (
     EPHEMERAL_BURST,
@@ -31,8 +30,6 @@ from pennypost_mint.runtime.limits import (
 )
 from pennypost_postoffice.bans import Bans
 from pennypost_postoffice.post import Sender
-
-KIND_VANISH = 62
 
 FORMER_PRICES = 8
 """Price lists of before that are honoured at once at most."""
@@ -51,13 +48,20 @@ class Policy:
     def check(self, event: Event, size: int, now: int, sender: Sender) -> Postage:
         """Runs every rule; returns the price. `size` is that of the canonical form in bytes, `now` in Unix seconds.
 
-        Raises Banned, InvalidEvent, KindRefused, EventTooFarAhead, AuthRequired, EventExpired, TooLong or TooMany.
+        Raises Banned, InvalidEvent, KindRefused, EventTooFarAhead, AuthRequired, EventExpired, TooLong, WorkRequired
+        or TooMany.
         """
-        self.bans.check(event)
+        if event.kind != KIND_VANISH:
+            # NIP-62: also for whoever may not post
+            self.bans.check(event)
         for rule in RULES:
             rule(event, size, now, sender)
+        if event.kind == KIND_VANISH:
+            self._take(self._free, sender)
+            return Postage(0, now, free=True)
         if is_ephemeral(event.kind):
             not_expired(event, now)
+            self.prices.check_work(event)
             self._take(self._ephemeral, sender)
             return Postage(0, now, free=True)
         found = postage(event, size, now, self.prices)
@@ -105,12 +109,6 @@ def not_too_large(event: Event, size: int, now: int, sender: Sender) -> None:
         raise InvalidEvent(f"more than {MAX_EVENT} bytes")
 
 
-def not_vanishing(event: Event, size: int, now: int, sender: Sender) -> None:
-    """NIP-62: a request to vanish that is not honoured must not be answered as if it were."""
-    if event.kind == KIND_VANISH:
-        raise KindRefused("requests to vanish are not served here")
-
-
 def not_from_the_future(event: Event, size: int, now: int, sender: Sender) -> None:
     """NIP-11, created_at_upper_limit."""
     if event.created_at > now + FUTURE:
@@ -136,7 +134,6 @@ Rule = Callable[[Event, int, int, Sender], None]
 RULES: tuple[Rule, ...] = (
     no_auth_as_event,
     not_too_large,
-    not_vanishing,
     not_from_the_future,
     protected_by_its_author,
 )

@@ -26,6 +26,7 @@ from pennypost_postoffice.holds import expired_on
 from pennypost_postoffice.known import targets_on
 from pennypost_postoffice.removal import remove_on
 from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, holds, postmarks, tombstones
+from pennypost_postoffice.vanish import forget_on as forget_vanished_on
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -149,6 +150,7 @@ class Retention:
         while count := await office.database.write(remove_held_over_on, now):
             gone += count
         await office.database.write(forget_on, now)
+        await office.database.write(forget_vanished_on)
         kinds = sorted(office.policy.prices.free_kinds)
         while await office.database.read(is_crowded_on, kinds, FREE_ROWS, FREE_BYTES):
             await office.database.write(over_quota_on, kinds, FREE_ROWS, FREE_BYTES)

@@ -56,7 +56,7 @@ from pennypost_postoffice.post import Answer, Post
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
-NIPS = (1, 9, 11, 17, 40, 42, 44, 45, 59, 65, 70)
+NIPS = (1, 9, 11, 13, 17, 40, 42, 44, 45, 59, 62, 65, 70, 77)
 SOFTWARE = "pennypost"
 MAX_SEQUENCE = 2**53 - 1
 ASKS_FOR_MORE = (StampRequired.code, StampTooLittle.code)

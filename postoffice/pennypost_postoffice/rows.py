@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
-from pennypost.protocol.event import KIND_GIFT_WRAP, Event, address
+from pennypost.protocol.event import KIND_GIFT_WRAP, Event, address, is_hex64
 from pennypost.protocol.headers import RECORD, header_of
 
 LONG_TAG = 64
@@ -46,6 +46,19 @@ def address_of(event: Event) -> bytes | None:
     """The key under which only the latest event is kept; None for ordinary events."""
     found = address(event)
     return None if found is None else address_key(found)
+
+
+def vanish_key(pubkey: str) -> bytes:
+    """What stands for a key that vanished (NIP-62): a hash, from which the key cannot be read."""
+    return sha256(b"vanished" + bytes.fromhex(pubkey)).digest()
+
+
+def vanish_keys(event: Event) -> list[bytes]:
+    """Of everyone whose vanishing keeps this event out: its author, and whoever a gift wrap is addressed to."""
+    keys = [vanish_key(event.pubkey)]
+    if event.kind == KIND_GIFT_WRAP:
+        keys += [vanish_key(tag[1]) for tag in event.tags if tag[0] == "p" and len(tag) > 1 and is_hex64(tag[1])]
+    return keys
 
 
 def feed_record(event: Event) -> bytes | None:

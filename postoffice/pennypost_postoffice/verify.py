@@ -27,7 +27,7 @@ from pennypost.protocol.errors import (
     StampSpent,
     WorkerFailed,
 )
-from pennypost.protocol.event import KIND_AUTH, KIND_DELETION, is_ephemeral
+from pennypost.protocol.event import KIND_AUTH, KIND_DELETION, KIND_VANISH, is_ephemeral
 from pennypost_mint.runtime.limits import COMMIT_BATCH, VERIFY_BATCH
 from pennypost_postoffice.accept import read_again
 from pennypost_postoffice.checks import BAD_SIGNATURE, OFFICE_JOBS, Check, Checked
@@ -133,6 +133,8 @@ class Verifier:
             office.authenticated(post)
         elif is_ephemeral(kind):
             office.pass_on(post)
+        elif kind == KIND_VANISH:
+            office.vanisher.put(post)
         else:
             post.tag_keys = tag_keys(post.event)
             post.record = feed_record(post.event)

@@ -52,8 +52,11 @@ class Shelf:
         return (
             any((event.id, owner) in self.graves for owner in self._owners(event))
             or (place is not None and event.created_at <= self.places.get(place, -1))
-            or any(event.created_at <= self.gone.get(owner, -1) for owner in self._owners(event))
+            or self._is_gone(event)
         )
+
+    def _is_gone(self, event: Event) -> bool:
+        return any(event.created_at <= self.gone.get(owner, -1) for owner in self._owners(event))
 
     def _delete(self, request: Event) -> None:
         for identifier in values(request, "e"):
@@ -75,7 +78,7 @@ class Shelf:
     def vanish(self, pubkey: str, until: int) -> None:
         """NIP-62: everything of a key up to that time, and gift wraps to it."""
         self.gone[pubkey] = max(self.gone.get(pubkey, -1), until)
-        self.events = {key: event for key, event in self.events.items() if not self._stays_out(event)}
+        self.events = {key: event for key, event in self.events.items() if not self._is_gone(event)}
 
     def may_see(
         self, event: Event, wanted: Filter, *, private: bool = False, keys: frozenset[str] = frozenset()

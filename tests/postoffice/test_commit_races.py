@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, delete, text
 
+from pennypost.protocol.event import Event
 from pennypost_mint.runtime.database import Database
-from pennypost_postoffice.commit import Done, commit_on
+from pennypost_postoffice.commit import Done, RaceLost, commit_on
 from pennypost_postoffice.post import Post
+from pennypost_postoffice.tables import vanished
+from pennypost_postoffice.vanish import begin_on, step_on
 from tests.postoffice.house import Author, wrap
 from tests.postoffice.test_commit import _refused, _stored, commit, database, ids, spent, stamped, y
 from tests.support.postgres import Postgres
@@ -54,12 +57,12 @@ def _somebody_waits_on(connection: Connection) -> bool:
     return bool(connection.execute(waiting).scalar_one())
 
 
-async def _race(database: Database, post: Post, other: Post, *, undo: bool = False) -> Done:
-    """`other` is written first and ends while the transaction of `post` waits for it."""
+async def _beside(database: Database, first: tuple[Any, ...], second: Any, *, undo: bool = False) -> Any:
+    """The work `first` is done and ends while `second`, another transaction, waits for it; what `second` returns."""
     faster = Faster(database)
-    running = asyncio.create_task(faster.run(commit_on, [other], NOW, undo=undo))
+    running = asyncio.create_task(faster.run(*first, undo=undo))
     await faster.written.wait()
-    waiting = asyncio.create_task(commit(database, post))
+    waiting = asyncio.create_task(second)
     async with asyncio.timeout(30):
         while not await database.read(_somebody_waits_on):
             assert not waiting.done(), "it did not wait for the other transaction"
@@ -67,6 +70,11 @@ async def _race(database: Database, post: Post, other: Post, *, undo: bool = Fal
     faster.go_on.set()
     await running
     return await waiting
+
+
+async def _race(database: Database, post: Post, other: Post, *, undo: bool = False) -> Done:
+    """`other` is written first and ends while the transaction of `post` waits for it."""
+    return await _beside(database, (commit_on, [other], NOW), commit(database, post), undo=undo)
 
 
 @pytest.mark.parametrize("undo", [False, True])
@@ -110,3 +118,67 @@ async def test_two_transactions_meet_at_an_address(database: Database, known: bo
     assert _refused(done) == {"newer": [older]}
     assert await spent(database, *older.ys) == [False]
     assert await ids(database) == {newer.id}
+
+
+def _names(author: Author, event: Event) -> list[str]:
+    return ["a", f"10001:{author.pubkey}:"] if event.kind == 10_001 else ["e", event.id]
+
+
+@pytest.mark.parametrize("kind", [1, 10_001])
+@pytest.mark.parametrize("undo", [False, True])
+async def test_an_event_beside_the_deletion_that_names_it(database: Database, kind: int, undo: bool) -> None:
+    """The deletion is first: the event, which did not see it, goes again, is refused, and its stamp is good."""
+    author = Author()
+    event = author.sign(kind, at=NOW - 5)
+    post, request = stamped(event, y()), stamped(author.sign(5, _names(author, event), at=NOW), y())
+    if undo:
+        assert _stored(await _race(database, post, request, undo=True)) == [post]
+        return
+    with pytest.raises(RaceLost):
+        await _race(database, post, request)
+    assert _refused(await commit(database, post)) == {"deleted": [post]}
+    assert await spent(database, *post.ys) == [False] and await ids(database) == {request.id}
+
+
+@pytest.mark.parametrize("kind", [1, 10_001])
+@pytest.mark.parametrize("undo", [False, True])
+async def test_a_deletion_beside_the_event_that_it_names(database: Database, kind: int, undo: bool) -> None:
+    """The event is first: the deletion, which did not find it, goes again, and deletes it without a stamp."""
+    author = Author()
+    event = author.sign(kind, at=NOW - 5)
+    post, request = stamped(event, y()), stamped(author.sign(5, _names(author, event), at=NOW), y())
+    if undo:
+        assert _stored(await _race(database, request, post, undo=True)) == [request]
+        return
+    with pytest.raises(RaceLost):
+        await _race(database, request, post)
+    assert _stored(await commit(database, request)) == [request]
+    assert await ids(database) == {request.id} and await spent(database, *request.ys) == [False]
+
+
+async def test_other_letters_do_not_go_again_for_a_deletion(database: Database) -> None:
+    author = Author()
+    letter = stamped(wrap(), y())
+    assert _stored(await _race(database, letter, stamped(author.sign(5, ["e", "a" * 64]), y()))) == [letter]
+
+
+async def test_an_event_beside_a_request_to_vanish(database: Database) -> None:
+    """By the key or a gift wrap to it: refused; other letters are stored."""
+    author = Author()
+    pubkey = bytes.fromhex(author.pubkey)
+    for number, event in enumerate((author.sign(1), wrap(author.pubkey, vt=False))):
+        post = stamped(event, y())
+        with pytest.raises(RaceLost):
+            await _beside(database, (begin_on, pubkey, NOW + 1_000 + number), commit(database, post))
+        assert _refused(await commit(database, post)) == {"deleted": [post]}
+        await database.write(lambda connection: connection.execute(delete(vanished)))
+    other = stamped(wrap(), y())
+    assert _stored(await _beside(database, (begin_on, pubkey, NOW + 1_000), commit(database, other))) == [other]
+
+
+async def test_a_request_to_vanish_beside_an_event(database: Database) -> None:
+    """What got in before is found by the steps that follow."""
+    post = stamped(Author().sign(1), y())
+    await _beside(database, (commit_on, [post], NOW), database.write(begin_on, post.pubkey, NOW + 1_000))
+    assert (await database.write(step_on, post.pubkey, NOW + 1_000, None)).removed == 1
+    assert await ids(database) == set()

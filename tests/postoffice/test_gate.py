@@ -198,12 +198,6 @@ async def test_kept_too_long(house: House) -> None:
     assert (answer.accepted, answer.code) == (False, "ttl")
 
 
-async def test_a_request_to_vanish_is_not_served(house: House) -> None:
-    async with house.relay() as relay:
-        answer = await relay.post(Author().sign(62, ["relay", "ALL_RELAYS"]), house.purse.token())
-    assert (answer.accepted, answer.code) == (False, "kind")
-
-
 async def test_protected_events(house: House) -> None:
     """NIP-70: only from their authenticated author."""
     author = Author()

@@ -26,6 +26,7 @@ from pennypost_postoffice.live import Watch
 from pennypost_postoffice.store import Query, next_rows, read_step
 from pennypost_postoffice.tables import feed_head
 from pennypost_postoffice.tables import metadata as office
+from pennypost_postoffice.vanish import begin_on, end_on, step_on
 from tests.postoffice.shelf import Shelf
 from tests.postoffice.test_store import NOW, posted
 
@@ -90,10 +91,22 @@ def count_on(connection: Connection, filters: list[Filter], private: bool, keys:
     return found
 
 
+def vanish_on(connection: Connection, pubkey: bytes, until: int) -> None:
+    begin_on(connection, pubkey, until)
+    after, done = None, False
+    while not done:
+        _, after, done = step_on(connection, pubkey, until, after)
+    end_on(connection, pubkey, until, True)
+
+
 def compare_on(connection: Connection, seed: int, events: int, filters: int) -> None:
     """One history, every step of it and what it leaves; then filters, one alone and three together."""
     chance, shelf = random.Random(seed), Shelf()
     for _ in range(events):
+        if chance.random() < 0.01:
+            pubkey, until = chance.choice(KEYS), NOW - chance.randrange(6)
+            vanish_on(connection, bytes.fromhex(pubkey), until)
+            shelf.vanish(pubkey, until)
         event = event_of(chance)
         if event.id in shelf.events and shelf.events[event.id] != event:
             continue

@@ -168,3 +168,15 @@ json_values = st.recursive(
 def test_no_document_breaks_it(found: object, kind: int) -> None:
     postage = read_postage(found, kind)
     assert (postage.sat > 0) == bool(postage.mints)
+
+
+def test_work_is_announced() -> None:
+    """NIP-11: only what every event needs is the relay's minimum; the rest stands with its fee."""
+    some = document(PriceList((Rule((range(1, 2),), 1, work=20), Rule(None, 2, work_instead=24))))
+    assert "min_pow_difficulty" not in some["limitation"]
+    assert some["fees"]["stamp"] == [
+        {"amount": 1, "unit": "sat", "kinds": [1], "work": 20, "mints": [MINT, OTHER]},
+        {"amount": 2, "unit": "sat", "work_instead": 24, "mints": [MINT, OTHER]},
+    ]
+    every = document(PriceList((Rule((range(1, 2),), 1, work=20), Rule(None, 2, work=16))))
+    assert every["limitation"]["min_pow_difficulty"] == 16

@@ -29,6 +29,7 @@ MAX_KIND: Final = 65_535
 KIND_DELETION: Final = 5
 KIND_SEAL: Final = 13
 KIND_CHAT: Final = 14
+KIND_VANISH: Final = 62
 KIND_GIFT_WRAP: Final = 1059
 KIND_AUTH: Final = 22242
 

@@ -12,6 +12,8 @@ A price file (TOML) is a list of rules, tried in order, and the kinds that need 
     per_day = 0                       # sat for each day of kept time
     ttl_default = 2592000             # seconds, where the event has no expiration
     ttl_max = 31536000                # seconds
+    work = 0                          # bits of work (NIP-13) that each of these events needs beside its stamp
+    work_instead = 0                  # bits that stand for the stamp; 0: nothing does
 
 Raising a `ttl_default` later lets mail whose time was over be sent again: it prolongs `keep_until` of old events too.
 """
@@ -23,8 +25,9 @@ import tomllib
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from pennypost.protocol.errors import ConfigurationError, EventExpired, KindRefused, TooLong
-from pennypost.protocol.event import MAX_KIND, Event, expiration
+from pennypost.protocol.errors import ConfigurationError, EventExpired, KindRefused, TooLong, WorkRequired
+from pennypost.protocol.event import KIND_DELETION, MAX_KIND, Event, expiration
+from pennypost.protocol.work import ID_BITS, committed_work
 
 KIB: Final = 1_024
 HOUR: Final = 3_600
@@ -40,7 +43,10 @@ _RANGE: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The price of some kinds (None: of every kind), in sat; times to live in seconds."""
+    """The price of some kinds (None: of every kind), in sat; times to live in seconds; work in bits (NIP-13).
+
+    `work` is needed beside the stamp, `work_instead` is as good as one (0: nothing is).
+    """
 
     kinds: tuple[range, ...] | None = None
     base: int = 1
@@ -48,6 +54,8 @@ class Rule:
     per_day: int = 0
     ttl_default: int = 30 * DAY
     ttl_max: int = 365 * DAY
+    work: int = 0
+    work_instead: int = 0
 
     def names(self, kind: int) -> bool:
         """Whether the rule is for events of this kind."""
@@ -67,6 +75,18 @@ class PriceList:
             if rule.kinds is None or rule.names(kind):
                 return rule
         raise KindRefused
+
+    @property
+    def least_work(self) -> int:
+        """Bits of work that every event needs, whatever its kind (NIP-11, min_pow_difficulty)."""
+        return min((rule.work for rule in self.rules), default=0)
+
+    def check_work(self, event: Event) -> None:
+        """Raise WorkRequired unless the event has the work that its kind needs beside its stamp."""
+        for rule in self.rules:
+            if rule.names(event.kind):
+                _check_work(event, rule)
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +114,11 @@ def postage(event: Event, size_bytes: int, now: int, prices: PriceList) -> Posta
     """What it costs to have the event stored at `now` (Unix seconds); `size_bytes` is that of its canonical form.
 
     Whether a deletion (kind 5) is free depends on what is stored, so the caller decides that one. Raises EventExpired,
-    TooLong, KindRefused, and InvalidEvent for an unreadable expiration.
+    TooLong, KindRefused, WorkRequired, and InvalidEvent for an unreadable expiration.
     """
     rule = prices.rule(event.kind)
+    if rule.work:
+        _check_work(event, rule)
     until = keep_until(event, prices)
     if until <= now:
         raise EventExpired
@@ -106,9 +128,17 @@ def postage(event: Event, size_bytes: int, now: int, prices: PriceList) -> Posta
         raise TooLong
     if event.kind in prices.free_kinds:
         return Postage(0, until, free=True)
+    if rule.work_instead and committed_work(event) >= rule.work_instead:
+        return Postage(0, until, free=True)
     kib = -(-max(0, size_bytes - KIB) // KIB)
     sat = rule.base + rule.per_kib * kib + rule.per_day * -(-charged // DAY)
     return Postage(sat, until, free=sat == 0)
+
+
+def _check_work(event: Event, rule: Rule) -> None:
+    # To delete must stay possible for whoever signs elsewhere.
+    if event.kind != KIND_DELETION and committed_work(event) < rule.work:
+        raise WorkRequired(f"{rule.work} bits")
 
 
 def parse_prices(text: str) -> PriceList:
@@ -139,6 +169,8 @@ def _read_rule(table: dict[str, Any]) -> Rule:
         "per_day": _MOST_SAT,
         "ttl_default": _MOST_TTL,
         "ttl_max": _MOST_TTL,
+        "work": ID_BITS,
+        "work_instead": ID_BITS,
     }
     _refuse_unknown(table, {"kinds", *bounds})
     given = {key: _read_number(key, table[key], most) for key, most in bounds.items() if key in table}

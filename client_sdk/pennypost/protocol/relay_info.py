@@ -76,7 +76,8 @@ def relay_information(
             "auth_required": auth_required,
             "payment_required": paid,
             "restricted_writes": paid,
-        },
+        }
+        | ({"min_pow_difficulty": prices.least_work} if prices.least_work else {}),
         "payments_url": payments_url if paid else None,
         "fees": _fees(prices, list(mints)) if paid else None,
     }
@@ -101,6 +102,10 @@ def _fee(rule: Rule) -> dict[str, Any]:
         fee["per_kib"] = rule.per_kib
     if rule.per_day:
         fee["per_day"] = rule.per_day
+    if rule.work:
+        fee["work"] = rule.work
+    if rule.work_instead:
+        fee["work_instead"] = rule.work_instead
     return fee
 
 

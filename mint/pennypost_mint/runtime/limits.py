@@ -130,8 +130,26 @@ QUERIES = 64
 QUERY_ROWS = 100
 """Stored events read at once for a REQ; the rest follows when the reader has taken these."""
 
+VANISHED_ROWS = 1_000_000
+"""Hashes kept of keys that asked to vanish and had nothing here, 80 bytes each; those that had something are kept."""
+
 COUNT_ROWS = 100_000
 """Stored events that a COUNT looks at; past it it is refused. They cost 0.5 s of the connection's share of CPU."""
+
+SYNC_RECORDS = 100_000
+"""Events of one negentropy session, 41 bytes each while it lasts; past it it is refused."""
+
+SYNC_TOTAL = 1_000_000
+"""Of all sessions of a process; while they are read from the database they take some 150 bytes each."""
+
+SYNCS = 8
+"""Sessions of one connection."""
+
+SYNC_IDLE = 60.0
+"""Seconds a session may be silent."""
+
+SYNC_MESSAGE = 60_000
+"""Bytes of one of our messages, twice that in hex; what does not fit is put off to the next."""
 
 COUNT_STEP = 1_000
 """Of these, read at once."""

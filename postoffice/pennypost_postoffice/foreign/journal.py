@@ -119,15 +119,18 @@ def begin_on(connection: Connection, post: Post, order: Order, now_ms: int) -> E
     What a commit would say is found by running one and taking it back.
     """
     # commit_on asks this module what is claimed
-    from pennypost_postoffice.commit import commit_on
+    from pennypost_postoffice.commit import RaceLost, commit_on
 
     if select_in(connection, foreign_journal, ("event_id",), "event_id", [post.id]):
         return Begin.UNDER_WAY
     paid = copy(post)
     paid.pay(None)
-    with connection.begin_nested() as rehearsal:
-        done = commit_on(connection, [paid], now_ms // MS)
-        rehearsal.rollback()
+    try:
+        with connection.begin_nested() as rehearsal:
+            done = commit_on(connection, [paid], now_ms // MS)
+            rehearsal.rollback()
+    except RaceLost:
+        return Begin.AGAIN
     if done.waiting:
         return Begin.AGAIN
     if not done.stored or done.stored[0].targets:
