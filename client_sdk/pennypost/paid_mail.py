@@ -26,6 +26,7 @@ from pennypost.mail import Mail, Receipt
 from pennypost.outbox import PATIENCE
 from pennypost.payments import Payment, Payments
 from pennypost.protocol import nip19
+from pennypost.protocol.bolt11 import parse_invoice
 from pennypost.protocol.errors import (
     AmountTooHigh,
     InvalidInput,
@@ -118,18 +119,30 @@ class PaidMail:
         return await self._go_on(ask, wait, patience, on_progress)
 
     async def finish(self, *, patience: float = PATIENCE) -> list[PaidReceipt]:
-        """Post what earlier runs paid for; whatever has not been paid yet is left alone. Raises as `send`."""
+        """Post what earlier runs paid for; nothing is paid here.
+
+        All are tried before the first failure is raised: PaymentUnknown, NoWallet, and as AsyncClient.send.
+        """
         done: list[PaidReceipt] = []
+        failure: PennypostError | None = None
         for ask in await self._store.run(trade.unfinished_on, self._desk.now()):
-            if ask.state in ("paying", "paid"):
-                done.append(await self._go_on(ask, 0, patience, None))
+            if ask.invoice is None or ask.state not in ("paying", "paid"):
+                continue
+            try:
+                payment = await self._payments.outcome(parse_invoice(ask.invoice).payment_hash)
+                if payment is not None:
+                    done.append(await self._deliver(ask, payment, patience))
+            except PennypostError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return done
 
     async def _ask(self, receiver: bytes, text: str, msat: int, most: int, about: str, hold: bool, keep: int) -> Ask:
         wanted = (receiver.hex(), text, msat, hold, keep)
         for each in await self._store.run(trade.unfinished_on, self._desk.now()):
             if (each.receiver, each.text, each.msat, each.hold, each.keep) == wanted:
-                return each
+                return replace(each, most=most)
         now = self._desk.now()
         content = encode_request(InvoiceRequest(msat, now + ASKED_FOR, about, secrets.token_hex(16)))
         letter = self._desk.letter(receiver, content, kind=KIND_REQUEST, keep=DAY)
@@ -174,7 +187,7 @@ class PaidMail:
             await self._desk.file(wait=max(0, min(LOOK, int(left))))
             found = await self._store.run(trade.ask_on, ask.id)
             if found is not None and found.invoice is not None:
-                return found
+                return replace(found, most=ask.most)
             if left <= 0:
                 raise NotAnswered("the receiver has not sent an invoice")
             if on_progress is not None:

@@ -35,7 +35,13 @@ class Sandbox:
         """Makes the folder, the schema, the seed and the service."""
         self._folder = tempfile.TemporaryDirectory(prefix="pennypost-")
         settings = load_settings(
-            {}, data_dir=Path(self._folder.name), public_url=URL, play_settle_after="0", name="pennypost sandbox"
+            {},
+            data_dir=Path(self._folder.name),
+            public_url=URL,
+            play_settle_after="0",
+            name="pennypost sandbox",
+            # Everybody here is one process, and so one source.
+            rate_limit=0,
         )
         self._service = await Service.open(settings, in_process=True)
 

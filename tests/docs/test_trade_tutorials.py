@@ -1,4 +1,4 @@
-"""The tutorials of use cases 2 and 3 run, in the sandbox and against a server process."""
+"""The tutorials of use cases 2 and 3, and of the Lightning notice, run, in the sandbox and against a server process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial"
 SAID = {
     "paid_messages.py": "asked for an invoice: a question on charts\npaid 21 sat\n"
     "Which signal do you see? – with 21 sat\n",
+    "notice.py": "True 10 sat\nhello Bob\n",
     "offers.py": "audit, October for 500 sat\nThe audit: rotate your keys.\nsettled: 1\n",
 }
 

@@ -93,6 +93,17 @@ def test_stamps_bought_by_a_wallet_that_cannot(run: Run, people: dict[str, str])
     assert done.code == 12 and run("wallet", "balance", "--home", "alice").out == "10\n"
 
 
+def test_the_doctor_looks_at_the_wallet(run: Run, people: dict[str, str]) -> None:
+    points = {each["point"]: each for each in run("doctor", "--home", "bob", "--nwc", "bob.link", "--json").lines}
+    assert points["wallet"]["good"] and "sat" in points["wallet"]["found"]
+    link = "nostr+walletconnect://" + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+    dead = f"{link}?relay=ws://127.0.0.1:1&secret={'1' * 64}"
+    done = run("doctor", "--home", "bob", "--nwc", dead, "--json")
+    assert done.code == 12 and done.lines[-1]["code"] == "wallet-unreachable"
+    assert "1" * 64 not in done.out + done.talk
+    assert "wallet" not in {each["point"] for each in run("doctor", "--home", "bob", "--json").lines}
+
+
 def test_amounts_are_exact() -> None:
     assert [sats(each) for each in (0, 1, 999, 1_000, 1_500, 21_000, 10**14 + 1)] == [
         "0 sat",

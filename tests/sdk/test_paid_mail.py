@@ -204,6 +204,28 @@ async def test_a_payment_that_fails_may_be_tried_again(client: Make, bob: AsyncC
     assert await funds(alice) == FUNDS - 42_000
 
 
+async def test_finishing_pays_nothing(client: Make, bob: AsyncClient, office: Sandbox) -> None:
+    """A payment that failed is no promise to try again unasked; one that arrived is posted."""
+    purse = Purse(office.wallet())
+    alice = await payer(client, lightning=purse)
+    async with answering(bob):
+        purse.fails = [PaymentFailed()]
+        with pytest.raises(PaymentFailed):
+            await alice.paid.send(bob.npub, "hello", sat=21)
+        assert await alice.paid.finish() == [] and purse.told == 1
+        assert (await alice.paid.send(bob.npub, "hello", sat=21)).msat == 21_000
+    assert await alice.paid.finish() == [] and purse.told == 2
+
+
+async def test_more_may_be_allowed_the_next_time(client: Make, bob: AsyncClient) -> None:
+    alice = await payer(client)
+    with pytest.raises(NotAnswered):
+        await alice.paid.send(bob.npub, "hello", most=5, wait=0)
+    (request,) = await bob.paid.requests()
+    await bob.paid.answer(request.id, 50)
+    assert (await alice.paid.send(bob.npub, "hello", most=60)).msat == 50_000
+
+
 # What a letter says of a payment
 
 

@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pennypost.cli.exit_codes import OTHER, exit_code
-from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, explain, plain
+from pennypost.cli.talk import (
+    HomeOption,
+    JsonOption,
+    LightningOption,
+    MintOption,
+    OfficeOption,
+    Talk,
+    explain,
+    plain,
+    sats,
+)
 from pennypost.home import DATABASE, IDENTITY, SEED, Home, default_home
+from pennypost.lightning import read_link
 from pennypost.protocol import secp
-from pennypost.protocol.errors import PennypostError, WrongClock
+from pennypost.protocol.errors import PennypostError, WalletCannot, WalletRefuses, WrongClock
 from pennypost.protocol.relay_info import read_postage
 
 if TYPE_CHECKING:
@@ -33,19 +44,24 @@ def doctor(
     office: OfficeOption = None,
     mint: MintOption = None,
     as_json: JsonOption = False,
+    nwc: LightningOption = None,
 ) -> None:
     """Look at everything between this home and a post office, and say what is wrong and what to do.
+
+    A Lightning wallet is looked at where one is named (--nwc, PENNYPOST_WALLET_FILE); nothing is paid.
 
     Examples:
 
       pennypost doctor
       pennypost doctor https://post.example --json
+      pennypost doctor --nwc wallet.link
     """
     talk = Talk(context, home, url or office, mint, as_json)
+    link = read_link(nwc)
 
     async def work(client: AsyncClient) -> int:
         worst = 0
-        for name, look in POINTS:
+        for name, look in (*POINTS, *([("wallet", _wallet)] if link else [])):
             try:
                 found, code, good = await look(client), "ok", True
             except PennypostError as error:
@@ -55,7 +71,7 @@ def doctor(
             talk.result({"point": name, "good": good, "code": code, "found": found}, f"{mark}  {name}: {found}")
         return worst
 
-    worst = talk.run(work)
+    worst = talk.run(work, lightning=link)
     for sentence in _modes(Home(talk.home or default_home())):
         talk.result({"point": "home", "good": False, "code": "home", "found": sentence}, f"BAD   home: {sentence}")
         worst = worst or OTHER
@@ -89,6 +105,13 @@ async def _clock(client: AsyncClient) -> str:
     if theirs is not None and abs(theirs - time.time()) > CLOCK:
         raise WrongClock
     return "agrees with the mint's" if theirs is not None else "not compared: the mint does not tell its time"
+
+
+async def _wallet(client: AsyncClient) -> str:
+    try:
+        return f"answers, and can spend {sats(await client.payments.wallet.balance())}"
+    except (WalletCannot, WalletRefuses):
+        return "answers; it does not say what it can spend"
 
 
 POINTS: Final[tuple[Point, ...]] = (
