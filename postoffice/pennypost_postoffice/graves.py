@@ -38,7 +38,8 @@ def graves_on(connection: Connection, posts: Sequence[Post]) -> Graves:
     keys = [key for post in posts for key in vanish_keys(post.event)]
     found = Graves({}, {}, 0)
     burials = 0
-    for what, name, by, number in connection.execute(_everything(), {"ids": ids, "keys": keys}):
+    rows: Any = connection.execute(_everything(), {"ids": ids, "keys": keys})
+    for what, name, by, number in rows:
         if what == _TOMBSTONE:
             found.tombstones.setdefault(name, set()).add(by)
         elif what == _VANISHED:
