@@ -13,10 +13,11 @@ from pennypost.protocol.errors import (
     EventExpired,
     EventTooFarAhead,
     InvalidEvent,
+    NotAllowed,
     PennypostError,
     TooMany,
 )
-from pennypost.protocol.event import KIND_AUTH, KIND_VANISH, Event, expiration, is_ephemeral
+from pennypost.protocol.event import KIND_AUTH, KIND_VANISH, Event, expiration, is_ephemeral, parse_event
 from pennypost.protocol.price import Postage, PriceList, postage
 from pennypost_mint.runtime.limits import (
     EPHEMERAL_BURST,
@@ -30,6 +31,9 @@ from pennypost_mint.runtime.limits import (
 )
 from pennypost_postoffice.bans import Bans
 from pennypost_postoffice.post import Sender
+
+REPOSTS = (6, 16)
+"""Kinds whose content is another event (NIP-18)."""
 
 FORMER_PRICES = 8
 """Price lists of before that are honoured at once at most."""
@@ -129,6 +133,18 @@ def protected_by_its_author(event: Event, size: int, now: int, sender: Sender) -
             raise AuthRequired
 
 
+def embeds_nothing_protected(event: Event, size: int, now: int, sender: Sender) -> None:
+    """NIP-70: a repost does not carry a protected event to where its author did not send it."""
+    if event.kind not in REPOSTS or not event.content:
+        return
+    try:
+        embedded = parse_event(event.content)
+    except InvalidEvent:
+        return
+    if any(tag[0] == "-" for tag in embedded.tags):
+        raise NotAllowed("a repost must not hold a protected event")
+
+
 Rule = Callable[[Event, int, int, Sender], None]
 
 RULES: tuple[Rule, ...] = (
@@ -136,4 +152,5 @@ RULES: tuple[Rule, ...] = (
     not_too_large,
     not_from_the_future,
     protected_by_its_author,
+    embeds_nothing_protected,
 )

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from pennypost.protocol import bdhke
-from pennypost.protocol.event import Event
+from pennypost.protocol.event import Event, event_json
 from tests.postoffice.house import DAY, Author, House, wrap
 from tests.support.relay import plain
 
@@ -196,6 +196,19 @@ async def test_kept_too_long(house: House) -> None:
     async with house.relay() as relay:
         answer = await relay.post(wrap(expires_in=400 * DAY), house.purse.token())
     assert (answer.accepted, answer.code) == (False, "ttl")
+
+
+async def test_reposts_of_protected_events(house: House) -> None:
+    """NIP-70: not with the event inside; naming it is fine, and so is whatever else a repost holds."""
+    author, fan, proof = Author(), Author(), house.purse.proof()
+    inside = event_json(author.sign(1, ["-"])).decode()
+    async with house.relay() as relay:
+        for kind in (6, 16):
+            answer = await relay.post(fan.sign(kind, content=inside), house.purse.token(proof))
+            assert (answer.accepted, answer.code) == (False, "not-allowed") and answer.message.startswith("restricted:")
+        assert await house.spent(proof) == [False]
+        open_one = event_json(author.sign(1)).decode()
+        await house.pay(relay, [fan.sign(6, ["e", "a" * 64], content=text) for text in (open_one, "{}", "[", "look")])
 
 
 async def test_protected_events(house: House) -> None:
