@@ -447,14 +447,16 @@ async def commit(database: Database, *posts: Post) -> Done:
 
 
 async def test_what_is_held_for_somebody(database: Database) -> None:
-    """Found by author and by receiver, for a request to vanish."""
+    """Found by author and by receiver, up to a time, for a request to vanish."""
     sale, receiver = Sale(), "b" * 64
     mine, to_me, note = held_post(sale.letter()), held_post(sale.letter(receiver)), held_post(sale.letter(kind=1))
     await commit(database, mine, to_me, note)
-    found = await database.read(held_for_on, bytes.fromhex(receiver), 10)
+    until = max(post.event.created_at for post in (mine, to_me))
+    found = await database.read(held_for_on, bytes.fromhex(receiver), until, 10)
     assert [target.id for target in found] == [to_me.id]
-    assert [target.id for target in await database.read(held_for_on, mine.pubkey, 10)] == [mine.id]
-    assert await database.read(held_for_on, bytes(32), 10) == []
+    assert [target.id for target in await database.read(held_for_on, mine.pubkey, until, 10)] == [mine.id]
+    assert await database.read(held_for_on, mine.pubkey, mine.event.created_at - 1, 10) == []
+    assert await database.read(held_for_on, bytes(32), until, 10) == []
 
 
 async def test_what_an_operator_imported_openly(database: Database) -> None:

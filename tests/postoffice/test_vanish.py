@@ -44,6 +44,7 @@ async def test_everything_of_a_key_goes(house: House) -> None:
     mail = [wrap(author.pubkey, vt=False), wrap(author.pubkey)]
     mention = other.sign(1, ["p", other.pubkey])
     events = [doomed, author.sign(1, age=9), author.sign(10_001, age=9), author.sign(30_000, ["d", "x"], age=9)]
+    events.append(author.sign(1, ["hold", "a" * 64], age=9))
     async with house.relay() as relay:
         await house.pay(relay, [*events, *mail, mention])
         assert (await relay.post(author.sign(5, ["e", doomed.id], ["a", f"10001:{author.pubkey}:"], age=5))).accepted
