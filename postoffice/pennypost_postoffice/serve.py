@@ -185,6 +185,9 @@ def welcome(settings: Settings) -> str:
     lines = [f"pennypost serves {_served(settings)} at {settings.url}"]
     if settings.lightning == "play" and settings.role != "postoffice":
         lines.append("PLAY MONEY: invoices are not real and settle by themselves. Stamps are worth nothing.")
+    last = "Stop with Ctrl-C. Settings: pennypost settings. Health: /healthz, /readyz, /metrics."
+    if settings.role == "mint":
+        return "\n".join([*lines, "Name it in PENNYPOST_MINT_URLS of a post office.", last])
     command = ".venv/bin/pennypost" if Path(".venv/bin/pennypost").exists() else "pennypost"
     office = "" if settings.url == "http://127.0.0.1:3338" else f" --office {settings.url}"
     lines += [
@@ -195,7 +198,7 @@ def welcome(settings: Settings) -> str:
         f'  {command} send <bob\'s npub> "hello Bob" --home alice{office}',
         f"  {command} inbox --home bob{office}",
         "",
-        "Stop with Ctrl-C. Settings: pennypost settings. Health: /healthz, /readyz, /metrics.",
+        last,
     ]
     return "\n".join(lines)
 

@@ -127,7 +127,7 @@ async def test_a_stopping_server_ends_subscriptions_at_once(server: Server) -> N
 
 
 async def test_a_post_office_alone_serves_no_subscriptions(serve: Callable[..., Server]) -> None:
-    server = serve(settings={"ROLE": "postoffice"})
+    server = serve(settings={"ROLE": "postoffice", "MINT_URLS": "https://mint.example"})
     with pytest.raises(InvalidStatus):
         async with listening(server):
             pass
