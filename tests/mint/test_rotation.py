@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pennypost_mint.api import Keyring
 from pennypost_mint.keyring import derive_keyset, row_of
 from pennypost_mint.operate import rotation
 from pennypost_mint.runtime.database import Database
+from pennypost_mint.runtime.settings import Settings
 from tests.mint.desk import MINT, QUOTE, SWAP, Desk, open_desk, settings_for
 from tests.support.stamps import output
 
@@ -37,12 +38,24 @@ class Pair:
         return (await rotation.rotate(self.there.database, self.there.settings, final_expiry)).id
 
 
+@asynccontextmanager
+async def open_pair(settings: Settings) -> AsyncIterator[Pair]:
+    async with open_desk(settings) as here, open_desk(settings) as there:
+        yield Pair(here, there)
+
+
 @pytest.fixture
 async def pair(tmp_path: Path, database_url: str) -> AsyncIterator[Pair]:
-    settings = settings_for(tmp_path, database_url)
-    async with AsyncExitStack() as stack:
-        desks = [await stack.enter_async_context(open_desk(settings)) for _ in range(2)]
-        yield Pair(*desks)
+    """On each kind of database."""
+    async with open_pair(settings_for(tmp_path, database_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sqlite_pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    """For what does not depend on the database."""
+    async with open_pair(settings_for(tmp_path)) as opened:
+        yield opened
 
 
 async def listed(desk: Desk) -> dict[str, bool]:
@@ -50,12 +63,12 @@ async def listed(desk: Desk) -> dict[str, bool]:
     return {each["id"]: each["active"] for each in answer["keysets"]}
 
 
-async def test_whoever_lists_keysets_sees_the_newest(pair: Pair) -> None:
-    old = pair.here.keyset
-    new = await pair.rotate()
-    assert await listed(pair.here) == {old: False, new: True}
-    assert [each["id"] for each in (await pair.there.http.get("/v1/keys")).json()["keysets"]] == [new]
-    [one] = (await pair.here.http.get(f"/v1/keys/{new}")).json()["keysets"]
+async def test_whoever_lists_keysets_sees_the_newest(sqlite_pair: Pair) -> None:
+    old = sqlite_pair.here.keyset
+    new = await sqlite_pair.rotate()
+    assert await listed(sqlite_pair.here) == {old: False, new: True}
+    assert [each["id"] for each in (await sqlite_pair.there.http.get("/v1/keys")).json()["keysets"]] == [new]
+    [one] = (await sqlite_pair.here.http.get(f"/v1/keys/{new}")).json()["keysets"]
     assert (one["id"], one["active"]) == (new, True)
 
 
@@ -87,12 +100,12 @@ async def test_a_keyset_that_is_not_known_yet_is_looked_for(pair: Pair) -> None:
     }
 
 
-async def test_the_old_keyset_is_refused_and_its_stamps_are_good(pair: Pair) -> None:
-    desk = pair.here
+async def test_the_old_keyset_is_refused_and_its_stamps_are_good(sqlite_pair: Pair) -> None:
+    desk = sqlite_pair.here
     proofs = await desk.buy(8)
     old = desk.keyset
     quote = await desk.paid_quote(8)
-    new = await pair.rotate()
+    new = await sqlite_pair.rotate()
     await desk.keyring.refresh()
     refused = {"inputs": proofs, "outputs": [output(8).message(old)]}
     assert await desk.refused(SWAP, refused) == 12002
@@ -110,21 +123,21 @@ async def test_an_answer_of_before_the_rotation_is_had_again(pair: Pair) -> None
     assert await desk.done(SWAP, body) == first
 
 
-async def test_it_is_followed_without_being_asked(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_followed_without_being_asked(sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyrings, "EVERY", 0.01)
-    following = asyncio.create_task(pair.here.keyring.follow())
+    following = asyncio.create_task(sqlite_pair.here.keyring.follow())
     try:
-        new = await pair.rotate()
+        new = await sqlite_pair.rotate()
         async with asyncio.timeout(10):
-            while pair.here.keyset != new:
+            while sqlite_pair.here.keyset != new:
                 await asyncio.sleep(0.01)
     finally:
         following.cancel()
 
 
-async def test_following_outlives_a_database_that_is_away(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_following_outlives_a_database_that_is_away(sqlite_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyrings, "EVERY", 0.01)
-    ring, asked = pair.here.keyring, asyncio.Event()
+    ring, asked = sqlite_pair.here.keyring, asyncio.Event()
     database = ring._database
 
     class Away:
@@ -133,21 +146,21 @@ async def test_following_outlives_a_database_that_is_away(pair: Pair, monkeypatc
             raise DatabaseUnavailable
 
     ring._database = Away()  # type: ignore[assignment]
-    assert await listed(pair.here) == {ring.active().id: True}, "keysets are told from memory"
+    assert await listed(sqlite_pair.here) == {ring.active().id: True}, "keysets are told from memory"
     following = asyncio.create_task(ring.follow())
     try:
         await asyncio.wait_for(asked.wait(), 10)
-        new = await pair.rotate()
+        new = await sqlite_pair.rotate()
         ring._database = database
         async with asyncio.timeout(10):
-            while pair.here.keyset != new:
+            while sqlite_pair.here.keyset != new:
                 await asyncio.sleep(0.01)
     finally:
         following.cancel()
 
 
-async def test_callers_share_looks_that_begin_after_they_asked(pair: Pair) -> None:
-    ring = pair.here.keyring
+async def test_callers_share_looks_that_begin_after_they_asked(sqlite_pair: Pair) -> None:
+    ring = sqlite_pair.here.keyring
     assert ring._database is not None
     inner, looks = ring._database, 0
 
@@ -162,7 +175,7 @@ async def test_callers_share_looks_that_begin_after_they_asked(pair: Pair) -> No
     ring._database = Counting()  # type: ignore[assignment]
     first = asyncio.create_task(ring.refresh())
     await asyncio.sleep(0.01)
-    new = await pair.rotate()
+    new = await sqlite_pair.rotate()
     rest = await asyncio.gather(*(ring.refresh() for _ in range(50)))
     await first
     # One of before the rotation, one for whoever came first after it, one for all who came meanwhile.
@@ -177,28 +190,28 @@ async def test_rotations_at_once_are_as_many_keysets(pair: Pair) -> None:
     assert len(now) == 5 and sum(now.values()) == 1
 
 
-async def test_another_seed_rotates_nothing(pair: Pair) -> None:
-    before = await listed(pair.here)
-    pair.there.settings.seed_file.write_text(bytes(range(32)).hex())
+async def test_another_seed_rotates_nothing(sqlite_pair: Pair) -> None:
+    before = await listed(sqlite_pair.here)
+    sqlite_pair.there.settings.seed_file.write_text(bytes(range(32)).hex())
     with pytest.raises(SeedMismatch):
-        await pair.rotate()
-    assert await listed(pair.here) == before
+        await sqlite_pair.rotate()
+    assert await listed(sqlite_pair.here) == before
 
 
-async def test_a_keyset_of_another_seed_is_not_followed(pair: Pair) -> None:
+async def test_a_keyset_of_another_seed_is_not_followed(sqlite_pair: Pair) -> None:
     strange = row_of(derive_keyset(bytes(range(32)), 1, "sat", active=True), 0)
-    await pair.there.database.write(keysets.rotate_on, strange)
-    before = pair.here.keyring.keysets
+    await sqlite_pair.there.database.write(keysets.rotate_on, strange)
+    before = sqlite_pair.here.keyring.keysets
     with pytest.raises(SeedMismatch):
-        await pair.here.keyring.refresh()
-    assert pair.here.keyring.keysets is before
+        await sqlite_pair.here.keyring.refresh()
+    assert sqlite_pair.here.keyring.keysets is before
 
 
-async def test_a_final_expiry_that_is_past_or_no_time_is_refused(pair: Pair) -> None:
+async def test_a_final_expiry_that_is_past_or_no_time_is_refused(sqlite_pair: Pair) -> None:
     for expiry in (0, 1, 1_000_000_000, int(time.time()) + DAY - 60, 10**12):
         with pytest.raises(InvalidInput):
-            await pair.rotate(expiry)
-    assert len(await listed(pair.here)) == 1
+            await sqlite_pair.rotate(expiry)
+    assert len(await listed(sqlite_pair.here)) == 1
 
 
 async def test_a_final_expiry_is_announced_and_part_of_the_id(pair: Pair) -> None:
@@ -248,10 +261,10 @@ async def test_sunset(pair: Pair) -> None:
     assert (await desk.http.get("/v1/info")).json()["nuts"]["4"]["disabled"] is False
 
 
-async def test_what_is_paid_after_the_sunset_is_given_out(pair: Pair) -> None:
-    desk = pair.here
+async def test_what_is_paid_after_the_sunset_is_given_out(sqlite_pair: Pair) -> None:
+    desk = sqlite_pair.here
     quote = await desk.quote(4)
-    await rotation.sunset(pair.there.database, resume=False)
+    await rotation.sunset(sqlite_pair.there.database, resume=False)
     await desk.keyring.refresh()
     from pennypost_mint.api import pay_play_invoice
 

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from pennypost_mint.api import pay_play_invoice
 from pennypost_mint.runtime.database import database_url, open_database
 from pennypost_mint.seed import is_sealed
 from pennypost_mint.tables import mint_quotes
-from tests.conftest import DATABASES
 from tests.mint.desk import SWAP, Desk, open_desk, settings_for
 from tests.support.stamps import output
 
@@ -47,17 +46,6 @@ class Done:
 
 
 Run = Callable[..., Done]
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield ""
-        return
-    cluster = request.getfixturevalue("postgres_cluster")
-    address = cluster.database()
-    yield address
-    cluster.drop(address)
 
 
 def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
@@ -90,19 +78,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`run("mint", "info")` is `pennypost mint info` with the settings of a mint that has done business."""
-    monkeypatch.setenv("PENNYPOST_DATABASE_URL", url)
-    asyncio.run(business(folder, url))
+    asyncio.run(business(folder))
     return runner(monkeypatch, capsys)
 
 
-async def with_desk(folder: Path, url: str, work: Callable[[Desk], Any]) -> Any:
-    async with open_desk(settings_for(folder / "data", url)) as desk:
+async def with_desk(folder: Path, work: Callable[[Desk], Any]) -> Any:
+    async with open_desk(settings_for(folder / "data")) as desk:
         return await work(desk)
 
 
-async def business(folder: Path, url: str) -> None:
+async def business(folder: Path) -> None:
     """12 sat sold, 4 of them swapped, 7 paid and not claimed, 5 paid and not credited, 9 not paid."""
 
     async def work(desk: Desk) -> None:
@@ -114,10 +101,10 @@ async def business(folder: Path, url: str) -> None:
         await pay_play_invoice(desk.database, quote["request"])
         (folder / "invoice").write_text(quote["request"])
 
-    await with_desk(folder, url, work)
+    await with_desk(folder, work)
 
 
-def test_report_and_its_exit_code(run: Run, folder: Path, url: str) -> None:
+def test_report_and_its_exit_code(run: Run, folder: Path) -> None:
     done = run("mint", "report", "--json")
     assert done.code == 0
     found = done.json
@@ -142,7 +129,7 @@ def test_report_and_its_exit_code(run: Run, folder: Path, url: str) -> None:
             )
         )
 
-    asyncio.run(with_desk(folder, url, harm))
+    asyncio.run(with_desk(folder, harm))
     off = run("mint", "report", "--json")
     report, error = off.lines
     assert off.code == 13
@@ -238,7 +225,6 @@ def test_backup_and_restore(run: Run, folder: Path, monkeypatch: pytest.MonkeyPa
     assert run("mint", "verify-backup", "short").code == 3
 
     monkeypatch.setenv("PENNYPOST_DATA_DIR", str(folder / "new"))
-    monkeypatch.setenv("PENNYPOST_DATABASE_URL", "")
     assert run("mint", "restore", "mint.backup").code == 10, "no schema yet"
     assert run("db", "upgrade").code == 0
     assert run("mint", "restore", "mint.backup").code == 10, "no seed"
