@@ -133,9 +133,9 @@ tests/interop/node/node_modules/.done: tests/interop/node/package-lock.json .ven
 node: tests/interop/node/node_modules/.done
 
 lock:
-	$(LOCK) pyproject.toml --extra server --group build -o requirements/server.txt
+	$(LOCK) pyproject.toml --extra server --extra sessions --group build -o requirements/server.txt
 	$(LOCK) pyproject.toml -c requirements/server.txt -o requirements/sdk.txt
-	$(LOCK) pyproject.toml --extra server --group build --group dev -c requirements/server.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra server --extra sessions --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
 	$(LOCK) requirements/lnbits.in -o requirements/lnbits.txt
 	$(LOCK) requirements/bench.in -o requirements/bench.txt

@@ -5,6 +5,7 @@ AsyncClient(office, home=…)
     .npub              who we are, made on first need                       keys.py
     .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    outbox.py
     .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py
+    .sessions          publish, word, meet, send                                sessions/
     .channels          create, invite, post, read                               channels.py
     .payments          Lightning payments, each payment hash once           payments.py
     .paid              messages with their payment                          paid_mail.py
@@ -19,6 +20,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pennypost.channels import Channels
@@ -48,7 +50,10 @@ from pennypost.store import Store
 from pennypost.transport import NetworkTransport, Transport, parse_address
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pennypost._sandbox import Sandbox
+    from pennypost.sessions.sessions import Sessions
 
 DAY: Final = 86_400
 KEEP: Final = 30 * DAY
@@ -110,7 +115,8 @@ class AsyncClient:
         self._flushed = False
         self.payments = Payments(self._store, lambda: self._lightning, clock)
         """Lightning payments, each payment hash once."""
-        desk = Desk(self.office, self._store, self._outbox, lambda: self.identity, clock)
+        desk = self._desk = Desk(self.office, self._store, self._outbox, lambda: self.identity, clock)
+        self._sessions: Sessions | None = None
         self.paid = PaidMail(desk, self.payments)
         """Messages with their payment."""
         self.offers = Offers(desk, self.payments, EcashLocks(exchange))
@@ -128,6 +134,15 @@ class AsyncClient:
     def npub(self) -> str:
         """Who we are: what to tell others."""
         return self.identity.npub
+
+    @property
+    def sessions(self) -> Sessions:
+        """Sessions of this device. Raises SessionsMissing where they are not installed."""
+        if self._sessions is None:
+            from pennypost.sessions.sessions import Sessions
+
+            self._sessions = Sessions(self._desk)
+        return self._sessions
 
     @property
     def identity(self) -> Identity:
@@ -157,6 +172,7 @@ class AsyncClient:
         text: str,
         *,
         keep: int = KEEP,
+        session: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
@@ -166,12 +182,18 @@ class AsyncClient:
         The receipt says what the office answered; a refusal is in its `error`. Letters that an earlier run left
         without an answer are sent first.
 
-        Raises InvalidKey, LetterTooLarge, NotEnoughStamps, PriceTooHigh; OfficeUnreachable, ServerError or TooMany
-        after `patience` seconds, and then the letter stays in the outbox and goes with the next.
+        With `session` it is encrypted by keys used once (Double Ratchet) to each device of the receiver, with a stamp
+        each; the receipt sums them up.
+
+        Raises InvalidKey, LetterTooLarge, NoSession, SessionsMissing, NotEnoughStamps, PriceTooHigh; OfficeUnreachable,
+        ServerError or TooMany after `patience` seconds, and then the letter stays in the outbox and goes with the next.
         """
-        event = self._wrap(person(to), text, lifetime(keep))
+        receiver, lasting = person(to), lifetime(keep)
         if not self._flushed:
             await self._catch_up(min(patience, CATCH_UP))
+        if session:
+            return _sum(await self.sessions.send(to, text, keep=lasting, patience=patience))
+        event = self._wrap(receiver, text, lasting)
         return await self._outbox.send(event, patience, on_progress)
 
     async def _catch_up(self, patience: float) -> None:
@@ -203,7 +225,7 @@ class AsyncClient:
         `watch` waits for more and never ends; `again` shows everything that the office still keeps. A letter counts as
         read when the next one is asked for. Raises OfficeUnreachable, OfficeMisbehaves.
         """
-        reader = Inbox(self.office, self._store, self.identity, self._clock)
+        reader = Inbox(self.office, self._store, self.identity, self._clock, lambda: self.sessions)
         letters = reader.read(watch=watch, again=again, privacy=privacy, on_progress=on_progress)
         try:
             async with aclosing(letters):
@@ -250,3 +272,9 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.office.url!r}, home={str(self._home.path) if self._home.path else None!r})"
+
+
+def _sum(receipts: Sequence[Receipt]) -> Receipt:
+    """One receipt for letters to several devices: the first refusal, else the first; stamps of all."""
+    shown = next((each for each in receipts if not each.accepted), receipts[0])
+    return replace(shown, stamps=sum(each.stamps for each in receipts))

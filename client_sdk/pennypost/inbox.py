@@ -14,19 +14,30 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pennypost.exchange import Progress
 from pennypost.keys import Identity
 from pennypost.mail import Mail, Privacy
 from pennypost.office import PAGE, Office
 from pennypost.protocol import nip19
-from pennypost.protocol.errors import InvalidInput, OfficeMisbehaves, OfficeUnreachable, ServerError, TooMany
+from pennypost.protocol.errors import (
+    InvalidInput,
+    OfficeMisbehaves,
+    OfficeUnreachable,
+    ServerError,
+    SessionsMissing,
+    TooMany,
+)
 from pennypost.protocol.event import KIND_CHAT, Event, expiration
 from pennypost.protocol.headers import HELD, RELEASED, Header
 from pennypost.protocol.invoice_request import proof_of
 from pennypost.protocol.stealth import Scanner, open_letter
+from pennypost.sessions import KIND_SESSION
 from pennypost.store import Store
+
+if TYPE_CHECKING:
+    from pennypost.sessions.sessions import Sessions
 
 WAIT: Final = 25
 """Seconds that the office is asked to wait for the next letter; proxies cut longer silences."""
@@ -41,8 +52,17 @@ SEEN_FOR: Final = 366 * 86_400
 class Inbox:
     """Reads the mail of one identity at one office."""
 
-    def __init__(self, office: Office, store: Store, identity: Identity, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        office: Office,
+        store: Store,
+        identity: Identity,
+        clock: Callable[[], float],
+        sessions: Callable[[], Sessions] | None = None,
+    ) -> None:
+        """`sessions` gives what opens messages of sessions; without it they are passed over."""
         self._office, self._store, self._identity, self._clock = office, store, identity, clock
+        self._sessions = sessions
         self._scanner = Scanner(identity.secret, identity.pub)
         self._thread = ThreadPoolExecutor(1, "pennypost-scan")
 
@@ -76,6 +96,8 @@ class Inbox:
             async with aclosing(self._letters(headers, privacy, again)) as letters:
                 async for mail in letters:
                     yield mail
+                    if mail.address and self._sessions is not None:
+                        await self._sessions().read(mail.id)
                     if not again:
                         await self._store.run(remember_on, mail.id, mail.kept_until, int(self._clock()))
             if headers:
@@ -108,19 +130,25 @@ class Inbox:
         fetched = await bodies(self._office, {hit.header.pubkey for hit in hits}, headers, privacy)
         for hit in hits:
             for event in fetched.get(hit.header.pubkey, ()):
-                mail = self._open(event)
+                mail = await self._open(event)
                 if mail is not None and (again or not await self._store.run(was_seen_on, mail.id)):
                     yield mail
 
-    def _open(self, event: Event) -> Mail | None:
+    async def _open(self, event: Event) -> Mail | None:
         try:
             until = expiration(event)
             sender, rumor = open_letter(event, self._identity.secret, self._identity.secret)
         except InvalidInput:
             return None
-        if rumor.kind != KIND_CHAT or (until is not None and until <= self._clock()):
+        if rumor.kind not in (KIND_CHAT, KIND_SESSION) or (until is not None and until <= self._clock()):
             return None
         kept_until = event.created_at + 30 * 86_400 if until is None else until
+        if rumor.kind == KIND_SESSION:
+            try:
+                sessions = self._sessions() if self._sessions is not None else None
+            except SessionsMissing:
+                return None
+            return None if sessions is None else await sessions.take(sender, rumor, event, kept_until)
         npub, proof = nip19.encode_npub(sender), proof_of(rumor)
         return Mail(npub, rumor.content, rumor.created_at, kept_until, event.id, self._office.url, proof=proof)
 

@@ -36,6 +36,8 @@ class Mail:
     """What was paid with it, in msat, as an invoice of ours shows; 0 without."""
     proof: Proof | None = field(default=None, repr=False)
     """What the writer says of a payment; only `paid_msat` was held against our invoices."""
+    address: str = ""
+    """In a session: which of the writer's devices it is from, `<npub>#<8 digits>`."""
 
 
 @dataclass(frozen=True, slots=True)

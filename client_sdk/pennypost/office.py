@@ -124,6 +124,10 @@ class Office:
             found += events
         return found
 
+    async def published(self, author: bytes, kind: int) -> list[Event]:
+        """What somebody (32-byte public key) has published here under a kind."""
+        return await self._reading.fetch(filter_of([author], kind), most=LETTERS, timeout=TIMEOUT)
+
     async def _fetch(self, authors: Sequence[bytes]) -> list[Event]:
         return await self._reading.fetch(filter_of(authors, KIND_GIFT_WRAP), most=LETTERS, timeout=TIMEOUT)
 

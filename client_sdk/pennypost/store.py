@@ -118,6 +118,24 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE TABLE locked_tokens (offer TEXT PRIMARY KEY, token TEXT NOT NULL, created_at INTEGER NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE session_device (id INTEGER PRIMARY KEY, state TEXT NOT NULL, version INTEGER NOT NULL) STRICT;
+    CREATE TABLE session_prekeys (
+        peer TEXT NOT NULL, device TEXT NOT NULL, word TEXT NOT NULL, made_at INTEGER NOT NULL, once INTEGER NOT NULL,
+        PRIMARY KEY (peer, device)
+    ) STRICT;
+    CREATE TABLE sessions (
+        peer TEXT NOT NULL, device TEXT NOT NULL, id TEXT NOT NULL, names BLOB NOT NULL, state TEXT NOT NULL,
+        agreement BLOB, version INTEGER NOT NULL, used_at INTEGER NOT NULL, PRIMARY KEY (peer, device, id)
+    ) STRICT;
+    CREATE TABLE session_mail (
+        event_id TEXT PRIMARY KEY, text TEXT NOT NULL, sent_at INTEGER NOT NULL, device TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE session_resets (
+        peer TEXT NOT NULL, device TEXT NOT NULL, id TEXT NOT NULL, told INTEGER NOT NULL,
+        PRIMARY KEY (peer, device, id)
+    ) STRICT;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 

@@ -21,6 +21,7 @@ from pennypost.outbox import PATIENCE
 from pennypost.stamps import Check
 from pennypost.stamps import Stamps as AsyncStamps
 from pennypost.sync_channels import Channels
+from pennypost.sync_sessions import Sessions
 from pennypost.sync_trade import Notices, Offers, PaidMail
 from pennypost.threads import LoopThread
 
@@ -65,17 +66,25 @@ class Client:
         """As AsyncClient.npub."""
         return self._client.npub
 
+    @property
+    def sessions(self) -> Sessions:
+        """As AsyncClient.sessions."""
+        return Sessions(self._client, self._thread)
+
     def send(
         self,
         to: str,
         text: str,
         *,
         keep: int = KEEP,
+        session: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
         """As AsyncClient.send."""
-        return self._thread.call(self._client.send(to, text, keep=keep, patience=patience, on_progress=on_progress))
+        return self._thread.call(
+            self._client.send(to, text, keep=keep, session=session, patience=patience, on_progress=on_progress)
+        )
 
     def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
         """As AsyncClient.flush."""

@@ -340,3 +340,24 @@ def test_a_channel(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("channel", "post", "News", "x", "--home", "bob").code == 3
     assert run("channel", "members", "News", "--home", "carol").code == 5
     assert "meet at nine" in run("channel", "read", "--home", "alice").out
+
+
+def test_a_session(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENNYPOST_OFFICE", url)
+    bob = run("keys", "new", "--home", "bob", "--json").lines[0]["npub"]
+    for each in ("alice", "bob"):
+        run("wallet", "buy", "5", "--home", each)
+    assert run("send", bob, "hello", "--session", "--home", "alice").code == 3
+    assert run("session", "publish", "--home", "bob", "--json").lines[0]["stamps"] == 1
+    (address,) = run("session", "addresses", bob, "--home", "alice", "--json").lines
+    sent = run("send", bob, "hello", "--session", "--home", "alice", "--json").lines[0]
+    assert (sent["accepted"], sent["stamps"]) == (True, 1)
+    (mail,) = run("inbox", "--home", "bob", "--json").lines
+    assert (mail["text"], mail["id"]) == ("hello", sent["event_id"])
+    assert run("session", "forget", bob, address["address"].split("#")[1], "--home", "alice", "--json").lines == [
+        {"dropped": 1}
+    ]
+    word = run("session", "word", "--home", "bob", "--json").lines[0]["word"]
+    assert run("session", "meet", "-", "--home", "alice", "--json", stdin=word).lines == [{"npub": bob}]
+    assert run("session", "introduce", bob, "--home", "alice", "--json").lines[0]["accepted"] is True
+    assert run("session", "meet", "pps1", "--home", "alice").code == 3

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from pennypost.cli import channel, keys, notice, offer, pay, wallet
+from pennypost.cli import channel, keys, notice, offer, pay, session, wallet
 from pennypost.cli.doctor import doctor
 from pennypost.cli.exit_codes import INTERRUPTED, OTHER, TABLE, exit_code
 from pennypost.cli.mail import inbox, send
@@ -37,6 +37,7 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(channel.app, name="channel")
+app.add_typer(session.app, name="session")
 app.command("send", cls=Command)(send)
 app.command("inbox", cls=Command)(inbox)
 app.add_typer(pay.app, name="pay")

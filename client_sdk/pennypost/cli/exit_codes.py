@@ -19,6 +19,8 @@ BY_ERROR: Final[dict[type[PennypostError], int]] = {
     errors.StampError: 4,
     errors.OtherMint: 4,
     errors.ChannelUnknown: 3,
+    errors.NoSession: 3,
+    errors.SessionsMissing: 10,
     errors.NotChannelOwner: 5,
     errors.NotChannelPoster: 5,
     errors.PolicyError: 5,

@@ -43,6 +43,9 @@ def send(
     as_json: JsonOption = False,
     keep: Annotated[Literal["1h", "1d", "7d", "30d"], typer.Option("--keep", help="How long it is kept.")] = "30d",
     max_stamps: Annotated[int, typer.Option("--max-stamps", min=0, help="The most that it may cost.")] = 64,
+    session: Annotated[
+        bool, typer.Option("--session", help="By keys used once, to each of their devices: pennypost session.")
+    ] = False,
 ) -> None:
     """Send a letter that only WHO can find and open. Needs a stamp: pennypost wallet buy 10.
 
@@ -56,7 +59,7 @@ def send(
         text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
 
     async def work(client: AsyncClient) -> tuple[Receipt, int]:
-        receipt = await client.send(who, text, keep=KEEP[keep], on_progress=talk.progress)
+        receipt = await client.send(who, text, keep=KEEP[keep], session=session, on_progress=talk.progress)
         return receipt, await client.stamps.balance()
 
     receipt, left = talk.run(work, max_stamps=max_stamps)

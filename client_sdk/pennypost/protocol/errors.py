@@ -994,7 +994,7 @@ class NoSession(ClientError):
     """Nothing is known of this person's devices."""
 
     code = "no-session"
-    remedy = "Ask them to publish their keys (`pennypost session publish`), or for their word (`pennypost session word`)."
+    remedy = "Ask them for `pennypost session publish`, or for their word (`pennypost session word`)."
 
 
 class SessionsMissing(ClientError):
