@@ -14,6 +14,7 @@ from pennypost.protocol.errors import (
     PennypostError,
     StampError,
     StampLocked,
+    StampRefused,
     StampTooLittle,
     StampWrongUnit,
 )
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 ADOPT_EVERY = 20.0
 ADOPT_AFTER = 60.0
 """Seconds between two looks for rows that nobody works on, and after their last request when they count as such."""
+
+MOST = (1 << 31) - 1
+"""Sat of one stamp: its outputs' amounts fit their column, and no sum overflows."""
 
 LAST_ORDERS = 5.0
 """Seconds that those who wait for a mint are given when the office closes."""
@@ -66,7 +70,7 @@ class Foreign:
         """The cheap half of taking such a stamp; None for one of a mint that is not listed. `price` in sat.
 
         Keysets and fees are looked at later, at the desk. Raises StampMalformed, StampWrongUnit, StampLocked (also for
-        a lock to this office: the mint would ask for a signature) and StampTooLittle.
+        a lock to this office: the mint would ask for a signature), StampTooLittle and StampRefused.
         """
         read = parse_token(token, max_proofs=MAX_PROOFS)
         desk = self.desks.get(mint_name(read.mint))
@@ -76,6 +80,8 @@ class Foreign:
             raise StampWrongUnit
         if any(spending_condition(proof.secret) is not None for proof in read.proofs):
             raise StampLocked
+        if read.amount > MOST:
+            raise StampRefused("nobody sends a letter for so much")
         if read.amount < price:
             raise StampTooLittle(f"{price} sat are needed")
         return ForeignStamp(desk.mint.url, list(read.proofs), read.amount)
