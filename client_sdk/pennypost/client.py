@@ -40,7 +40,7 @@ from pennypost.outbox import PATIENCE, Outbox
 from pennypost.paid_mail import PaidMail
 from pennypost.payments import Payments
 from pennypost.protocol import secp
-from pennypost.protocol.errors import InvalidKey, KeyExists, PennypostError
+from pennypost.protocol.errors import InvalidKey, KeyExists, PennypostError, SessionsMissing
 from pennypost.protocol.event import Event
 from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
 from pennypost.protocol.relay_info import read_postage
@@ -139,8 +139,12 @@ class AsyncClient:
     def sessions(self) -> Sessions:
         """Sessions of this device. Raises SessionsMissing where they are not installed."""
         if self._sessions is None:
-            from pennypost.sessions.sessions import Sessions
-
+            try:
+                from pennypost.sessions.sessions import Sessions
+            except ModuleNotFoundError as error:
+                if (error.name or "").startswith("pennypost"):
+                    raise
+                raise SessionsMissing from None
             self._sessions = Sessions(self._desk)
         return self._sessions
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -420,3 +422,21 @@ def _ours(event: Event, bob: AsyncClient) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+def test_where_they_are_not_installed() -> None:
+    program = """
+import sys
+sys.modules["x3dh"] = None
+from pennypost import Client, PennypostError, sandbox
+with sandbox() as office, Client(office) as alice, Client(office) as bob:
+    alice.stamps.buy(2)
+    try:
+        alice.send(bob.npub, "x", session=True)
+    except PennypostError as error:
+        print(error.code)
+    alice.send(bob.npub, "y")
+    print([mail.text for mail in bob.inbox()])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["sessions-missing", "['y']"], done.stderr
