@@ -58,6 +58,7 @@ from pennypost_postoffice import queries, syncs
 from pennypost_postoffice.auth import new_challenge
 from pennypost_postoffice.live import Subscription
 from pennypost_postoffice.post import Answer, Post
+from pennypost_postoffice.shares import Lately
 from pennypost_postoffice.syncs import Sync
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Connection:
         self._stalled = asyncio.Event()
         self._spent = 0.0
         self._spent_at = monotonic()
+        self._lately = Lately()
         self._closed = False
         self._task: asyncio.Task[Any] | None = None
 
@@ -350,23 +352,29 @@ class Connection:
             await asyncio.sleep(pause)
 
     def charge(self, microseconds: float) -> None:
-        """Takes work off the connection's share of CPU."""
+        """Takes work off the connection's share of CPU, and its source's."""
         self._spent += microseconds
+        self.office.shares.charge(self.source, self._lately, microseconds)
 
     def _overdrawn(self) -> float:
-        """Seconds until this connection is within its share of CPU again."""
-        if self._spent <= CPU_BURST:
+        """Seconds until this connection, and where CPU is scarce its source, is within its share of CPU again."""
+        shares = self.office.shares
+        if self._spent <= CPU_BURST and not shares.tight:
             return 0.0
         now = monotonic()
         self._spent = max(0.0, self._spent - (now - self._spent_at) * CPU_RATE)
         self._spent_at = now
-        return max(0.0, self._spent - CPU_BURST) / CPU_RATE
+        pause = max(0.0, self._spent - CPU_BURST) / CPU_RATE or shares.pause(self.source, self._lately)
+        if pause > 0:
+            self.office.metrics.office_slowed.inc()
+        return pause
 
     def _is_full(self) -> bool:
         return (
             self._in_flight >= IN_FLIGHT
             or len(self._queries) >= QUERIES
             or self._spent > CPU_BURST
+            or self.office.shares.tight
             or self.office.is_full
         )
 

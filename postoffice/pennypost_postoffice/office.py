@@ -39,6 +39,7 @@ from pennypost_postoffice.post import Answer, Post, refusal
 from pennypost_postoffice.postmark import Postmarks
 from pennypost_postoffice.recent import Recent
 from pennypost_postoffice.retention import Retention
+from pennypost_postoffice.shares import Shares
 from pennypost_postoffice.stamps import StampReader, mint_name
 from pennypost_postoffice.syncs import Syncs
 from pennypost_postoffice.tallies import Tallies
@@ -94,6 +95,7 @@ class Office:
         self.marks: dict[str, str] | None = None
         """What all processes of this office share, as it was last read."""
         self.sources = Sources(settings.proxies)
+        self.shares = Shares(monotonic)
         self.holds = Holds(self)
         self.postmarks = Postmarks(self)
         self.verifier = Verifier(self, at_once=max(2, 2 * len(workers.pids)))

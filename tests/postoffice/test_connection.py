@@ -307,7 +307,7 @@ def test_the_share_of_cpu_refills(sqlite_house: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("pennypost_postoffice.connection.monotonic", lambda: now[0])
     monkeypatch.setattr("pennypost_postoffice.connection.CPU_BURST", 100)
     monkeypatch.setattr("pennypost_postoffice.connection.CPU_RATE", 10)
-    connection = Connection(sqlite_house.office, "")
+    connection = Connection(sqlite_house.office, "", b"")
     connection.charge(150)
     assert connection._overdrawn() == 5.0
     now[0] = 3.0

@@ -80,6 +80,13 @@ CPU_BURST = 2_000_000
 """Microseconds of work a connection may cause each second, and at once; past it it is read more slowly. What a stamp
 paid for is not counted."""
 
+ALL_CPU_RATE = 600_000
+"""Microseconds of such work that all connections of a process may cause each second; past it the sources that took most
+are read more slowly (shares.py). The rest of a core is for letters with stamps."""
+
+LITTLE_CPU = 50_000
+"""What a connection may have taken lately and still not wait for others of its source."""
+
 EPHEMERAL_RATE = 50.0
 EPHEMERAL_BURST = 500.0
 """Ephemeral events of one connection: each second, and at once. A wallet connection sends a handful."""

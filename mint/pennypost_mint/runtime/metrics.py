@@ -57,6 +57,9 @@ class Metrics:
             "pennypost_office_foreign_mints_away", "Mints elsewhere that do not answer"
         )
         self.office_expired = counter("pennypost_office_expired_total", "Events deleted when their time was over")
+        self.office_slowed = counter(
+            "pennypost_office_slowed_total", "Waits of connections for their share of CPU for what no stamp pays"
+        )
         self.office_bus_up = gauge("pennypost_office_bus_up", "1 while processes of this office wake each other")
         self.office_bus_peers = gauge("pennypost_office_bus_peers", "Other processes heard on the bus")
         self.office_followed = counter(
