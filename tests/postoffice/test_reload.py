@@ -87,6 +87,7 @@ async def test_a_bad_price_file_changes_nothing(
 class _Anyone:
     origin = ""
     rate_key: object = "x"
+
     def __init__(self) -> None:
         self.authenticated: set[str] = set()
 
