@@ -67,7 +67,7 @@ class Line:
 
     async def _back(self, client: ServerConnection, office: ClientConnection) -> None:
         async for text in office:
-            if text.startswith('["OK"'):
+            if str(text).startswith('["OK"'):
                 fate = self._chance.random()
                 if fate < 0.4:
                     self.lost += 1
@@ -168,6 +168,7 @@ async def test_never_loses_a_stamp_or_a_message(tmp_path: Path) -> None:
     key_package = Author().sign(10_443)
     letters = [wrap(chance.choice(receivers), vt=False) for _ in range(40)]
     proofs: dict[str, Proof] = {}
+    spent: list[bool] = []
     async with line.laid() as url:
         sender, reader = Keychat(url), Keychat(url)
         running = [asyncio.create_task(client.run()) for client in (sender, reader)]

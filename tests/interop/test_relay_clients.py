@@ -63,7 +63,7 @@ async def test_nostr_sdk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     patience = timedelta(seconds=20)
     shared, ours, theirs = ([author.sign(1, age=number) for number in range(40)] for _ in range(3))
     # its authenticator is called from a thread of its own
-    monkeypatch.setattr(nostr_sdk.nostr_sdk, "_UNIFFI_GLOBAL_EVENT_LOOP", asyncio.get_running_loop())
+    monkeypatch.setattr("nostr_sdk.nostr_sdk._UNIFFI_GLOBAL_EVENT_LOOP", asyncio.get_running_loop())
     client = nostr_sdk.ClientBuilder().authenticator(nostr_sdk.SignerAuthenticator(alice)).build()
     async with house.relay() as relay, stamping(house.settings.port, house.purse.token) as url:
         await house.pay(relay, shared + ours)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import websockets
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.support.ports import free_port
@@ -19,14 +19,14 @@ async def stamping(office_port: int, token: Callable[[], str]) -> AsyncIterator[
     """The address `ws://…` of a proxy before the office; clients that sign it in (NIP-42) reach the office by it."""
     port = free_port()
 
-    async def stamped(client: ServerConnection, office: websockets.asyncio.client.ClientConnection) -> None:
+    async def stamped(client: ServerConnection, office: ClientConnection) -> None:
         async for text in client:
             frame = json.loads(text)
             if frame[0] == "EVENT" and len(frame) == 2:
                 frame.append(token())
             await office.send(json.dumps(frame))
 
-    async def passed(client: ServerConnection, office: websockets.asyncio.client.ClientConnection) -> None:
+    async def passed(client: ServerConnection, office: ClientConnection) -> None:
         async for text in office:
             await client.send(text)
 
