@@ -77,3 +77,19 @@ async def test_nostr_tools_posts_with_a_stamp_of_cashu_ts(server: Server, custom
     assert Counter(done["verified"]) == {True: 1}
     assert {name: done["found"][0][name] for name in done["event"]} == done["event"]
     assert await _states(server, customer["token"]) == ["SPENT"]
+
+
+async def test_cashu_ts_finds_its_stamps_again(server: Server) -> None:
+    """By its seed alone (NUT-09, NUT-13): what it made, sent ones included, less what somebody has taken since."""
+    assert node("restore.mjs", server.url, "16") == {"left": 13, "found": 32, "unspent": 13, "after": 13}
+
+
+def test_nutshell_finds_its_stamps_again(server: Server, tmp_path: Path) -> None:
+    wallet = NutshellWallet(tmp_path / "nutshell", server.url)
+    wallet.buy(21)
+    wallet.run("send", "5")
+    (words,) = re.findall(r"Mnemonic:\s+- ([a-z ]+)", wallet.run("info", "--mnemonic"))
+    again = NutshellWallet(tmp_path / "again", server.url)
+    assert _balance(again.run("restore", given=words + "\n")) == 21
+    (token,) = re.findall(r"cashuB[\w-]+=*", again.run("send", "21"))
+    assert "Received 21 sat" in NutshellWallet(tmp_path / "other", server.url).run("receive", token)
