@@ -1,4 +1,4 @@
-"""The tutorials of use cases 2 and 3, and of the Lightning notice, run, in the sandbox and against a server process."""
+"""The tutorials run, one for each use case, in the sandbox and against a server process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tests.support.server import Server, clean_environment
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial"
 SAID = {
+    "letters.py": "accepted: True stamps: 1\nTrue meet at nine\n9 stamps left\n",
+    "channels.py": "News True meet at nine\nNews True meet at nine\n['without Carol'] []\n",
     "paid_messages.py": "asked for an invoice: a question on charts\npaid 21 sat\n"
     "Which signal do you see? – with 21 sat\n",
     "notice.py": "True 10 sat\nhello Bob\n",
