@@ -25,6 +25,7 @@ from sqlalchemy.engine import Engine
 
 from tests.faults.disk import SmallDisk, can_lock, can_mount
 from tests.support.postgres import Postgres
+from tests.support.require import require
 
 
 class Fault:
@@ -228,16 +229,16 @@ class Frozen(Fault):
         self._timer.join()
 
 
-ON_SQLITE: list[type[Fault]] = [FileMoved, QueryOnly, NoPageMore]
-ON_SQLITE += [Immutable] * can_lock() + [DiskFull] * can_mount()
-ON_POSTGRESQL: list[type[Fault]] = [Crashed, ReadOnlySessions]
-ON_POSTGRESQL += [TablesFull] * can_mount()
+ON_SQLITE: list[type[Fault]] = [FileMoved, QueryOnly, NoPageMore, Immutable, DiskFull]
+ON_POSTGRESQL: list[type[Fault]] = [Crashed, ReadOnlySessions, TablesFull]
 SLOW: list[type[Fault]] = [Locked, Frozen]
 
 
 @contextmanager
 def prepared(kind: type[Fault], folder: Path, cluster: Postgres | None) -> Iterator[Fault]:
-    """A database, and what may befall it."""
+    """A database, and what may befall it. Skips where this machine does not let it happen."""
+    require(kind is not Immutable or can_lock(), "files cannot be made immutable here (chattr, as root)")
+    require(kind not in (DiskFull, TablesFull) or can_mount(), "a tmpfs cannot be mounted here (as root)")
     fault = kind(folder, cluster)
     try:
         yield fault
