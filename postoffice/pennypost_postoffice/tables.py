@@ -6,7 +6,7 @@ every table that retention sweeps, so that each sweep is one indexed range.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData()
 
@@ -193,6 +193,16 @@ office_state = Table(
 """What all processes of one office share beside mail: marks that change when something has to be read again, and what
 the operator set while it ran."""
 
+price_lists = Table(
+    "price_lists",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("rules", Text, nullable=False),
+    Column("ended_at", BigInteger, nullable=True),
+)
+"""Prices asked now (`ended_at` is null) and lately: what was read of them is honoured for a while. `rules` is the price
+file as JSON, `digest` its SHA-256, `ended_at` the Unix time since which others are asked."""
+
 tallies = Table(
     "tallies",
     metadata,
@@ -203,6 +213,49 @@ tallies = Table(
     Column("sat", BigInteger, nullable=False),
 )
 """Sums by day (Unix days) for the operator: `stored` by kind, `refused` by code. Nobody can be told from them."""
+
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("purpose", String(8), nullable=False),
+    Column("pubkey", LargeBinary(32), nullable=True),
+    Column("until", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Links for one sign-in to the operator's pages (`purpose` is `link`) and sessions there (`session`): SHA-256 of the
+secret, never the secret. `pubkey`: the operator's key where a session was begun by NIP-98."""
+
+price_edits = Table(
+    "price_edits",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("toml", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+)
+"""Price lists that the operator set while the office ran; the last goes before the price file, unless it is empty."""
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("process", LargeBinary(8), primary_key=True),
+    Column("seconds", Integer, nullable=False),
+    Column("stored", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("sat", BigInteger, nullable=False),
+    Column("answers", BigInteger, nullable=False),
+    Column("answer_us", BigInteger, nullable=False),
+    Column("slow_us", BigInteger, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    Column("connections", Integer, nullable=False),
+    Column("lightning", Integer, nullable=True),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How each process of the office did in the `seconds` before `at` (Unix seconds): events stored, refused and their sat;
+answers, the microseconds that all of them took, and what nineteen of twenty took at most; events waiting, connections,
+whether Lightning answered (1, 0, null where there is none), bytes of the database. Two days, for the operator's pages."""
 
 foreign_journal = Table(
     "foreign_journal",
@@ -234,6 +287,26 @@ foreign_inputs = Table(
     sqlite_with_rowid=False,
 )
 """The stamps of the journal's events. They are as good as money until the swap: a row goes with that of its event."""
+
+foreign_closed = Table(
+    "foreign_closed",
+    metadata,
+    Column("event_id", LargeBinary(32), primary_key=True),
+    Column("stamps", LargeBinary(32), primary_key=True),
+    Column("mint", String(512), nullable=False),
+    Column("keyset", String(66), nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    Column("amounts", String(512), nullable=False),
+    Column("letter", Boolean, nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger, nullable=False),
+    Column("reason", String(256), nullable=False),
+    Column("collected", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Rows of the journal that the operator closed while nobody could say what became of them. `stamps`: a hash of their Ys.
+The same event with the same stamps goes on with the outputs written here; no secret and no body is. `letter`: not a
+change of the treasury's own. `collected`: the proofs were found since, and are in the treasury or were."""
 
 treasury = Table(
     "treasury",
