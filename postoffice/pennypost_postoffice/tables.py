@@ -255,7 +255,7 @@ samples = Table(
 )
 """How each process of the office did in the `seconds` before `at` (Unix seconds): events stored, refused and their sat;
 answers, the microseconds that all of them took, and what nineteen of twenty took at most; events waiting, connections,
-whether Lightning answered (1, 0, null where there is none), bytes of the database. Two days, for the operator's pages."""
+whether Lightning answered (1, 0, null where there is none), bytes of the database. Two days of them are kept."""
 
 foreign_journal = Table(
     "foreign_journal",
