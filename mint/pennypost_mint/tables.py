@@ -6,9 +6,23 @@ narrow. `day` is the Unix day (seconds // 86,400): finer times would help to lin
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    text,
+)
 
 metadata = MetaData()
+
+_NOT_SETTLED = text("settled_at IS NULL")
 
 keysets = Table(
     "keysets",
@@ -121,5 +135,6 @@ play_invoices = Table(
     Column("expiry", BigInteger, nullable=False),
     Column("settle_at", BigInteger, nullable=True),
     Column("settled_at", BigInteger, nullable=True),
+    Index("play_invoices_open", "settle_at", sqlite_where=_NOT_SETTLED, postgresql_where=_NOT_SETTLED),
 )
 """The play-money node's own book; amounts in sat, times in Unix seconds."""
