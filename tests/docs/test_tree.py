@@ -60,8 +60,9 @@ def test_locks_name_every_dependency() -> None:
         assert re.search(rf"^{re.escape(name)}==", locked, re.MULTILINE), f"{name}: run `make lock`"
 
 
-def test_node_lock_has_hashes_and_no_addresses() -> None:
-    text = (PROJECT / "tests" / "interop" / "node" / "package-lock.json").read_text()
+@pytest.mark.parametrize("folder", ["tests/interop/node", "postoffice/pages"])
+def test_node_lock_has_hashes_and_no_addresses(folder: str) -> None:
+    text = (PROJECT / folder / "package-lock.json").read_text()
     packages: dict[str, dict[str, Any]] = json.loads(text)["packages"]
     assert "resolved" not in text
     assert all("integrity" in entry for name, entry in packages.items() if name)
