@@ -30,6 +30,7 @@ from pennypost_postoffice.connection import Connection, Receive, Scope, Send
 from pennypost_postoffice.feed import Feed
 from pennypost_postoffice.follow import Follower, Published
 from pennypost_postoffice.foreign.service import Foreign
+from pennypost_postoffice.former_prices import FormerPrices
 from pennypost_postoffice.group import Committer
 from pennypost_postoffice.holds import Holds
 from pennypost_postoffice.live import Live
@@ -76,7 +77,8 @@ class Office:
         self.keyring = keyring
         self.workers = workers
         self.metrics = metrics
-        self.policy = Policy(prices, monotonic)
+        self.policy = Policy(prices, monotonic, settings.price_grace)
+        self.former_prices = FormerPrices(self)
         own = [settings.url] * bool(keyring.keysets)
         self.mints = own + [each for each in settings.mints if each not in own]
         """Addresses of the mints whose stamps are taken, our own first."""
@@ -140,10 +142,12 @@ class Office:
 
     async def start(self) -> None:
         """Starts the stages; what has expired is deleted from now on. Raises DatabaseUnavailable."""
+        await self.former_prices.start()
         await self.follower.start()
         stages = [self.verifier.run(), self.committer.run(), self.follower.run(), self.retention.run(), self._overdue()]
         stages.append(self.tallies.run())
         stages.append(self.vanisher.run())
+        stages.append(self.former_prices.run())
         if self.bus is not None:
             stages.append(self.bus.run())
         if self.foreign is not None:
@@ -282,6 +286,8 @@ class Office:
         """Takes on what may change while it runs (settings.RELOADED)."""
         self.settings = settings
         self.policy.change_prices(prices, self.now())
+        self.policy.grace = settings.price_grace
+        self.former_prices.changed()
         self.live.private = settings.private_wraps
         self.sources.trust(settings.proxies)
         self.retention.every = settings.sweep_every

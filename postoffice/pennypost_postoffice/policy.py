@@ -6,7 +6,7 @@ None of them looks at the stamp, so none can cost it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pennypost.protocol.errors import (
     AuthRequired,
@@ -22,29 +22,30 @@ from pennypost.protocol.price import Postage, PriceList, postage
 from pennypost_mint.runtime.limits import (
     EPHEMERAL_BURST,
     EPHEMERAL_RATE,
+    FORMER_PRICES,
     FREE_BURST,
     FREE_RATE,
     FUTURE,
     MAX_EVENT,
-    PRICE_GRACE,
     TokenBucket,
 )
 from pennypost_postoffice.bans import Bans
+from pennypost_postoffice.former_prices import Former
 from pennypost_postoffice.post import Sender
 
 REPOSTS = (6, 16)
 """Kinds whose content is another event (NIP-18)."""
 
-FORMER_PRICES = 8
-"""Price lists of before that are honoured at once at most."""
-
 
 class Policy:
     """The rules of one office. `clock` gives monotonic seconds, for the rates."""
 
-    def __init__(self, prices: PriceList, clock: Callable[[], float]) -> None:
+    def __init__(self, prices: PriceList, clock: Callable[[], float], grace: int) -> None:
         self.prices = prices
-        self._former: list[tuple[PriceList, int]] = []
+        self.grace = grace
+        """Seconds that a lower price of before is honoured (PENNYPOST_PRICE_GRACE)."""
+        self.former: Sequence[Former] = ()
+        """Prices of before, the newest first."""
         self.bans = Bans()
         self._ephemeral = TokenBucket(EPHEMERAL_RATE, EPHEMERAL_BURST, clock)
         self._free = TokenBucket(FREE_RATE, FREE_BURST, clock)
@@ -69,27 +70,27 @@ class Policy:
             self._take(self._ephemeral, sender)
             return Postage(0, now, free=True)
         found = postage(event, size, now, self.prices)
-        if self._former:
+        if self.former:
             found = self._honoured(event, size, now, found)
         if found.free:
             self._take(self._free, sender)
         return found
 
     def change_prices(self, prices: PriceList, now: int) -> None:
-        """Asks other prices from `now` on (Unix seconds); a lower one of before is honoured for PRICE_GRACE seconds.
+        """Asks other prices from `now` on (Unix seconds); a lower one of before is honoured for `grace` seconds.
 
         Clients read prices once a day. What is kept for how long, and which kinds are taken, changes at once.
         """
         if prices != self.prices:
-            self._former = [*self._former[1 - FORMER_PRICES :], (self.prices, now + PRICE_GRACE)]
+            self.former = (Former(self.prices, now), *self.former)[:FORMER_PRICES]
             self.prices = prices
 
     def _honoured(self, event: Event, size: int, now: int, found: Postage) -> Postage:
         """The lowest price that a client may still have read."""
-        self._former = [former for former in self._former if former[1] > now]
-        for prices, _ in self._former:
+        self.former = [former for former in self.former if former.ended_at + self.grace > now]
+        for former in self.former:
             try:
-                before = postage(event, size, now, prices)
+                before = postage(event, size, now, former.prices)
             except PennypostError:
                 continue  # it was not taken at all then
             if before.sat < found.sat:

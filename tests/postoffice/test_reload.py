@@ -17,7 +17,6 @@ from pennypost.protocol.errors import KindRefused
 from pennypost.protocol.price import PriceList, Rule, parse_prices
 from pennypost_mint.api import Keyring
 from pennypost_mint.runtime.database import open_database
-from pennypost_mint.runtime.limits import PRICE_GRACE
 from pennypost_mint.runtime.settings import RELOADED, Settings, load_settings
 from pennypost_postoffice.bans import Ban, ban_on, bans_on, unban_on
 from pennypost_postoffice.marks import RELOAD, touch_on
@@ -97,7 +96,7 @@ class _Anyone:
 
 
 def _policy(prices: PriceList) -> Callable[..., Any]:
-    policy = Policy(prices, lambda: 0.0)
+    policy = Policy(prices, lambda: 0.0, GRACE)
 
     def change(prices: PriceList, now: int) -> None:
         policy.change_prices(prices, now)
@@ -110,6 +109,7 @@ def _policy(prices: PriceList) -> Callable[..., Any]:
 
 
 NOW = 1_800_000_000
+GRACE = 3_600
 ONE, TWO, FIVE = (PriceList((Rule(base=base),)) for base in (1, 2, 5))
 
 
@@ -118,13 +118,13 @@ def test_a_lower_price_of_before_is_honoured_for_a_while() -> None:
     check.change(FIVE, NOW)
     assert check(NOW).sat == 2
     check.change(PriceList((Rule(base=3),)), NOW + 10)
-    assert check(NOW + PRICE_GRACE - 1).sat == 2
-    assert check(NOW + PRICE_GRACE).sat == 3
-    check.change(ONE, NOW + PRICE_GRACE)
-    assert check(NOW + PRICE_GRACE).sat == 1
-    check.change(ONE, NOW + PRICE_GRACE)
-    check.change(FIVE, NOW + 3 * PRICE_GRACE)
-    assert check(NOW + 3 * PRICE_GRACE).sat == 1
+    assert check(NOW + GRACE - 1).sat == 2
+    assert check(NOW + GRACE).sat == 3
+    check.change(ONE, NOW + GRACE)
+    assert check(NOW + GRACE).sat == 1
+    check.change(ONE, NOW + GRACE)
+    check.change(FIVE, NOW + 3 * GRACE)
+    assert check(NOW + 3 * GRACE).sat == 1
 
 
 def test_what_is_kept_and_taken_changes_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from pennypost.protocol.price import (
     keep_until,
     parse_prices,
     postage,
+    price_document,
     read_prices,
 )
 
@@ -213,3 +215,37 @@ def test_no_document_breaks_it(fields: dict[str, Any]) -> None:
         assert error.code == "configuration"
     else:
         assert isinstance(found, PriceList)
+
+
+kinds = st.integers(0, 65_535)
+spans = st.tuples(kinds, kinds).map(lambda ends: range(min(ends), max(ends) + 1))
+sums = st.integers(0, 2**31)
+work = st.integers(0, 256)
+rules = st.builds(
+    Rule,
+    st.none() | st.lists(spans, max_size=3).map(tuple),
+    sums,
+    sums,
+    sums,
+    ttl_default=st.integers(1, DAY),
+    ttl_max=st.integers(DAY, 100 * DAY),
+    work=work,
+    work_instead=work,
+)
+lists = st.builds(
+    PriceList, st.lists(rules, max_size=3).map(tuple), st.frozensets(kinds | st.integers(9, 14), max_size=9)
+)
+
+
+@given(prices=lists)
+@settings(max_examples=100, deadline=None)
+def test_a_list_is_read_back_as_it_was_written(prices: PriceList) -> None:
+    document = price_document(prices)
+    assert read_prices(json.loads(json.dumps(document))) == prices
+    assert price_document(read_prices(document)) == document
+
+
+def test_the_default_list_is_written_like_a_price_file() -> None:
+    document = price_document(PriceList())
+    assert document["free_kinds"] == [10_002, 10_050, 10_443, 13_194, "23194-23195"]
+    assert document["rule"][0]["base"] == 1 and "kinds" not in document["rule"][0]

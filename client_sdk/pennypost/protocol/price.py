@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any, Final, cast
 
 from pennypost.protocol.errors import ConfigurationError, EventExpired, KindRefused, TooLong, WorkRequired
@@ -160,6 +161,30 @@ def read_prices(document: dict[str, Any]) -> PriceList:
     if "free_kinds" in document:
         free_kinds = frozenset(kind for span in _read_kinds("free_kinds", document["free_kinds"]) for kind in span)
     return PriceList(tuple(_read_rule(rule) for rule in cast("list[dict[str, Any]]", rules)), free_kinds)
+
+
+def price_document(prices: PriceList) -> dict[str, Any]:
+    """The price file of a price list, decoded: `read_prices` reads the same list from it."""
+    return {"free_kinds": _spans(prices.free_kinds), "rule": [_rule_table(rule) for rule in prices.rules]}
+
+
+def _rule_table(rule: Rule) -> dict[str, Any]:
+    table = {field.name: getattr(rule, field.name) for field in fields(rule) if field.name != "kinds"}
+    return table if rule.kinds is None else table | {"kinds": [_span(span) for span in rule.kinds]}
+
+
+def _spans(kinds: Iterable[int]) -> list[int | str]:
+    spans: list[range] = []
+    for kind in sorted(kinds):
+        if spans and spans[-1].stop == kind:
+            spans[-1] = range(spans[-1].start, kind + 1)
+        else:
+            spans.append(range(kind, kind + 1))
+    return [_span(span) for span in spans]
+
+
+def _span(span: range) -> int | str:
+    return span.start if len(span) == 1 else f"{span.start}-{span.stop - 1}"
 
 
 def _read_rule(table: dict[str, Any]) -> Rule:

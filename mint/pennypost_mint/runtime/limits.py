@@ -164,8 +164,8 @@ COUNT_STEP = 1_000
 HELD_LIVE = 1_000
 """New events kept for a subscription whose stored ones are still being sent."""
 
-PRICE_GRACE = 48 * 3_600
-"""Seconds that a lower price of before is honoured: clients read prices once a day."""
+FORMER_PRICES = 8
+"""Price lists of before that are honoured at once."""
 
 MAX_BANS = 100_000
 """Bans of one office; each process keeps all of them, some 200 bytes each."""

@@ -24,13 +24,17 @@ from pennypost.protocol.relay_info import MAX_MINTS
 from pennypost.protocol.token import normal_mint
 
 PREFIX = "PENNYPOST_"
-CLIENT_NAMES = frozenset({"HOME", "MINT", "OFFICE", "SETTINGS", "WALLET", "WALLET_FILE"})
+CLIENT_NAMES = frozenset(
+    {"HOME", "MINT", "OFFICE", "PASSPHRASE", "PASSPHRASE_FILE", "SETTINGS", "WALLET", "WALLET_FILE"}
+)
 """Names with our prefix that are not server settings."""
 
+MAX_PRICE_GRACE = 30 * 86_400
+"""Longest grace of former prices, seconds; what ended before is forgotten."""
 
 RELOADED = frozenset(
     {
-        *("name", "description", "contact", "operators", "price_file", "private_wraps", "sweep_every"),
+        *("name", "description", "contact", "operators", "price_file", "price_grace", "private_wraps", "sweep_every"),
         *("invoice_expiry", "max_mint", "max_open_invoices", "rate_limit", "rate_burst", "trusted_proxies"),
     }
 )
@@ -135,6 +139,13 @@ class Settings(BaseSettings):
         " nobody else's.",
     )
     price_file: Path | None = Field(None, description="Price rules (TOML); empty: 1 sat an event.")
+    price_grace: int = Field(
+        48 * 3_600,
+        ge=0,
+        le=MAX_PRICE_GRACE,
+        description="Seconds that a lower price of before is honoured, for clients read prices once a day; also after a"
+        " restart. 0: never.",
+    )
     operators: str = Field(
         "",
         description="Public keys (npub or hex), separated by commas, that manage the post office over HTTP (NIP-86).",
