@@ -6,6 +6,7 @@
     verify_stamp, sign_outputs                            calculations, for worker processes
     spent_on, spend_on, unspend_on                        stamps, in the caller's transaction
     signatures_on, record_signatures_on                   change, in the caller's transaction
+    books, purchases, rotation, snapshot                  what `pennypost mint …` does, for the operator's pages
 
 Lock order of every transaction that uses several: answers < spent < outputs.
 """
@@ -19,6 +20,8 @@ from pennypost_mint.keyring import UNIT, Keyring, Keyset
 from pennypost_mint.last_use import LastUse
 from pennypost_mint.lightning import Lightning
 from pennypost_mint.lightning.play import pay_play_invoice
+from pennypost_mint.operate import books, purchases, rotation
+from pennypost_mint.operate.opening import snapshot
 from pennypost_mint.seed import make_seed, read_seed
 from pennypost_mint.service import Mint
 from pennypost_mint.signing import JOBS as MINT_JOBS
@@ -45,13 +48,17 @@ __all__ = [
     "SignedOutput",
     "SpentProof",
     "Workers",
+    "books",
     "make_seed",
     "mint_router",
     "pay_play_invoice",
+    "purchases",
     "read_seed",
     "record_signatures_on",
+    "rotation",
     "sign_outputs",
     "signatures_on",
+    "snapshot",
     "spend_on",
     "spent_on",
     "unspend_on",

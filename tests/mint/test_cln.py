@@ -253,3 +253,17 @@ def test_another_node_has_another_till() -> None:
     first, second = ClnNode("https://a", RUNE, None), ClnNode("https://b", RUNE, None)
     assert first.till != second.till
     assert len(first.till) <= 32
+
+
+async def test_the_balance_is_what_lies_in_open_channels(
+    node: ClnNode, book: ClnRest, server: HttpServer, files: Certificates
+) -> None:
+    book.channels = [
+        {"our_amount_msat": 5_000, "state": "CHANNELD_NORMAL"},
+        {"our_amount_msat": "2000msat", "state": "CHANNELD_NORMAL"},
+        {"our_amount_msat": 9_000, "state": "ONCHAIN"},
+    ]
+    assert await node.balance() == 7
+    refused = ClnNode.open(server.url, "another-rune", files.ca)
+    assert await refused.balance() is None
+    await refused.close()

@@ -313,3 +313,15 @@ def test_another_node_has_another_till() -> None:
     assert first.till != second.till
     assert len(first.till) <= 32
     assert lnds.SILENCE < 120
+
+
+@real
+async def test_the_balance_is_told_by_a_credential_that_may_know_it(
+    settings: Settings, lightning_bed: LightningBed, node: LndNode
+) -> None:
+    assert await node.balance() is None, "invoices:read and invoices:write do not allow it"
+    admin = LndNode.open(settings.lnd_url, lightning_bed.admin_macaroon(), settings.lnd_cert_file)
+    try:
+        assert (await admin.balance() or 0) > 0
+    finally:
+        await admin.close()

@@ -343,3 +343,11 @@ def test_another_account_has_another_till() -> None:
     ]
     assert len({node.till for node in nodes}) == len(nodes)
     assert all(len(node.till) <= 32 and not node.play_money for node in nodes)
+
+
+async def test_the_balance_as_the_service_tells_it(database: Database) -> None:
+    node = NutshellNode(database, cashu_python(), "fake", {})
+    try:
+        assert await node.balance() == 1_337
+    finally:
+        await node.close()

@@ -460,3 +460,9 @@ def test_another_connection_has_another_till(wallet: ScriptedWallet) -> None:
     first, second = NwcNode(wallet.link), NwcNode(replace(wallet.link, secret=b"\5" * 32))
     assert first.till != second.till
     assert len(first.till) <= 32
+
+
+async def test_the_balance_where_the_connection_may_ask_for_it(node: NwcNode, wallet: ScriptedWallet) -> None:
+    assert await node.balance() == 77
+    wallet.results["get_balance"] = {"error": {"code": "RESTRICTED", "message": "secret words"}}
+    assert await node.balance() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -100,44 +99,26 @@ def report(
       pennypost mint report --days 0 --json
     """
     from pennypost.protocol.errors import BooksOff
-    from pennypost_mint.operate.books import books_on
+    from pennypost_mint.operate import books
     from pennypost_mint.operate.opening import opened, snapshot
 
     async def work() -> Any:
         async with opened(load_settings()) as database:
-            return await snapshot(database, books_on)
+            return await snapshot(database, books.books_on)
 
     found = run(work())
-    listed = found.days[-days:] if days else found.days
-    names = ("settled", "sold", "unclaimed", "difference", "promotional", "signed", "spent", "outstanding", "used")
-    totals = {name: getattr(found, name) for name in names}
-    by_keyset = [
-        {
-            "id": book.keyset.id,
-            "active": book.keyset.active,
-            "final_expiry": book.keyset.final_expiry,
-            "promotional": book.promotional,
-            "signed": book.signed,
-            "spent": book.spent,
-            "outstanding": book.outstanding,
-        }
-        for book in found.keysets
-    ]
-    by_day = [each._asdict() | {"day": _day(each.day)} for each in listed]
-    result = totals | {"unit": "sat", "balanced": not found.faults, "faults": found.faults}
-    lines = [f"{name:12}{amount:>14} sat" for name, amount in totals.items()]
+    result = books.report(found, days)
+    lines = [f"{name:12}{result[name]:>14} sat" for name in books.TOTALS]
     lines += ["", f"{'keyset':18}{'signed':>14}{'spent':>14}{'outstanding':>14}"]
-    lines += [f"{row['id'][:16]:18}{row['signed']:>14}{row['spent']:>14}{row['outstanding']:>14}" for row in by_keyset]
+    lines += [
+        f"{row['id'][:16]:18}{row['signed']:>14}{row['spent']:>14}{row['outstanding']:>14}" for row in result["keysets"]
+    ]
     lines += ["", f"{'day':12}{'received':>10}{'sold':>10}{'given':>10}{'signed':>12}{'spent':>12}{'outstanding':>14}"]
     lines += [
         f"{row['day']:12}{row['settled']:>10}{row['sold']:>10}{row['promotional']:>10}{row['signed']:>12}"
         f"{row['spent']:>12}{row['outstanding']:>14}"
-        for row in by_day
+        for row in result["days"]
     ]
-    show(result | {"keysets": by_keyset, "days": by_day}, "\n".join(lines), as_json)
+    show(result, "\n".join(lines), as_json)
     if found.faults:
         raise BooksOff("; ".join(found.faults))
-
-
-def _day(day: int) -> str:
-    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d")

@@ -49,7 +49,7 @@ def quotes(
     ]
     if behind:
         lines.append(f"more: --before {behind}")
-    show({"quotes": [_quote(each) for each in found], "before": behind}, "\n".join(lines), as_json)
+    show({"quotes": [purchases.described(each) for each in found], "before": behind}, "\n".join(lines), as_json)
 
 
 def reconcile(
@@ -100,7 +100,7 @@ def reconcile(
         if worth_a_line:
             each = looked.quote
             line = f"{each.id}  {each.amount} sat  {looked.became}" + f" {looked.credited} sat" * bool(looked.credited)
-            show(_quote(each) | {"became": looked.became, "credited": looked.credited}, line, as_json)
+            show(purchases.described(each) | {"became": looked.became, "credited": looked.credited}, line, as_json)
 
     run(work())
     progress.end()
@@ -117,7 +117,3 @@ def reconcile(
     show(summary, f"{total} looked up, {summary['credited']} credited ({summary['credited_sat']} sat)", as_json)
     if summary["no_answer"]:
         raise LightningUnavailable
-
-
-def _quote(quote: Any) -> dict[str, Any]:
-    return quote._asdict() | {"payment_hash": quote.payment_hash.hex()}

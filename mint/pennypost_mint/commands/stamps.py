@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from pennypost.protocol.errors import InvalidInput
 from pennypost_mint.commands.talk import Json, run, say, show, when
 from pennypost_mint.runtime.settings import load_settings
 
@@ -69,7 +67,7 @@ def rotate(
     from pennypost_mint.operate.opening import opened
 
     settings = load_settings()
-    expiry = None if final_expiry is None else _time(final_expiry)
+    expiry = None if final_expiry is None else rotation.expiry_of(final_expiry)
 
     async def work() -> Any:
         async with opened(settings) as database:
@@ -101,14 +99,3 @@ def sunset(
     since = run(work())
     sentence = "This mint sells stamps." if since is None else f"This mint sells no more since {when(since)}."
     show({"selling": since is None, "sunset": since}, sentence, as_json)
-
-
-def _time(text: str) -> int:
-    """Unix seconds of a date (its last second, UTC) or of digits."""
-    if text.isascii() and text.isdigit() and len(text) <= 12:
-        return int(text)
-    try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise InvalidInput("a final expiry is a date such as 2031-12-31, or Unix seconds") from None
-    return int(day.timestamp()) + 86_399

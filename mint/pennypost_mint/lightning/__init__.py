@@ -4,6 +4,7 @@
     look_up        ─▶ Receipt        what an invoice has received so far, and whether it still can
     settled        ─▶ Receipt, …     the stream of invoices that were paid, from where it stopped
     check          ─▶                the node answers
+    balance        ─▶ sat, or None   what the node holds, where its credential may know
 
 Adapters: `play` (play money, the default), `lnd` and `cln` (REST), `nwc` (any wallet), `nutshell` (the services that
 the cashu package knows); `backends` chooses. An adapter never retries and never waits without a limit: `till` does the
@@ -14,15 +15,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import Table
+
+
+class Entry(NamedTuple):
+    """A row for a book that a node keeps in the mint's own database."""
+
+    table: Table
+    columns: tuple[str, ...]
+    row: tuple[Any, ...]
 
 
 class Invoice(NamedTuple):
-    """A BOLT11 `request`, its payment hash (32 bytes), and the Unix time until which it can be paid."""
+    """A BOLT11 `request`, its payment hash (32 bytes), and the Unix time until which it can be paid.
+
+    `entry` is written by the transaction that stores the quote, with it or not at all. `received_msat` is what the
+    invoice has received as soon as that is committed: nothing, but for play money.
+    """
 
     request: str
     payment_hash: bytes
     expiry: int
+    entry: Entry | None = None
+    received_msat: int = 0
 
 
 class Progress(StrEnum):
@@ -71,6 +88,10 @@ class Lightning(Protocol):
 
     async def check(self) -> None:
         """Returns when the node answers."""
+        ...
+
+    async def balance(self) -> int | None:
+        """Sat that the node holds in its channels; None where the credential does not allow to ask, as it need not."""
         ...
 
     async def close(self) -> None:

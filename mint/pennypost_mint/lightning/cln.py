@@ -3,6 +3,7 @@
     create_invoice  POST /v1/invoice
     look_up         POST /v1/listinvoices      {payment_hash}
     settled         POST /v1/waitanyinvoice    {lastpay_index, timeout}, one answer for each payment
+    balance         POST /v1/listfunds         which the rune need not allow
 
 A rune that allows the three methods is enough. Every call has a time limit. `waitanyinvoice` begins where we stopped:
 a node gives every payment a number (`pay_index`) and hands out the first one after the number it is given, so nothing
@@ -55,6 +56,15 @@ class _Found(msgspec.Struct):
 
 class _List(msgspec.Struct):
     invoices: list[_Found]
+
+
+class _Channel(msgspec.Struct):
+    our_amount_msat: int | str = 0
+    state: str = ""
+
+
+class _Funds(msgspec.Struct):
+    channels: list[_Channel]
 
 
 class _Refusal(msgspec.Struct):
@@ -124,6 +134,13 @@ class ClnNode:
         if answer.status not in (_OK, _CREATED):
             log.error("Core Lightning refuses: is it the right rune?", status=answer.status)
             raise LightningUnavailable
+
+    async def balance(self) -> int | None:
+        answer = await rest.send(self._client, "POST", "/v1/listfunds", json={})
+        if answer.status not in (_OK, _CREATED):
+            return None
+        channels = decode(answer.body, _Funds).channels
+        return sum(_msat(each.our_amount_msat) for each in channels if each.state == "CHANNELD_NORMAL") // rest.MSAT
 
     async def close(self) -> None:
         await self._client.aclose()

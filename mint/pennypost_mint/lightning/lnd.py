@@ -3,6 +3,7 @@
     create_invoice  POST /v1/invoices                       rights: invoices:write
     look_up         GET  /v1/invoice/<payment hash>         rights: invoices:read
     settled         GET  /v1/invoices/subscribe?settle_index=N   lines of JSON, one invoice each
+    balance         GET  /v1/balance/channels               rights: offchain:read, which need not be given
 
 Every call has a time limit. LND sends no backlog for settle_index 0 or none, so until the first invoice has
 settled only look-ups find what was missed. Its refusals are HTTP 500 with a text that we do not repeat.
@@ -46,6 +47,14 @@ class _Found(msgspec.Struct):
 
 class _Line(msgspec.Struct):
     result: _Found
+
+
+class _Sum(msgspec.Struct):
+    sat: str = "0"
+
+
+class _Funds(msgspec.Struct):
+    local_balance: _Sum = msgspec.field(default_factory=_Sum)
 
 
 class LndNode:
@@ -108,6 +117,11 @@ class LndNode:
     async def check(self) -> None:
         # A hash nobody has: answered by every node that is up, with no right but invoices:read.
         await self.look_up(_UNKNOWN)
+
+    async def balance(self) -> int | None:
+        answer = await rest.send(self._client, "GET", "/v1/balance/channels")
+        # Any refusal: without the right LND answers 500.
+        return count(decode(answer.body, _Funds).local_balance.sat) if answer.status == httpx.codes.OK else None
 
     async def close(self) -> None:
         await self._client.aclose()

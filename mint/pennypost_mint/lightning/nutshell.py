@@ -127,6 +127,10 @@ class NutshellNode:
         async for receipt in self._lookout.settled():
             yield receipt
 
+    async def balance(self) -> int | None:
+        found = (await self._child.ask({"do": "balance"})).get("sat")
+        return found if type(found) is int and 0 <= found < 2**63 else None
+
     async def check(self) -> None:
         await self._child.ask({"do": "check"})
 

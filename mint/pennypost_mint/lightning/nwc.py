@@ -2,6 +2,7 @@
 
     create_invoice  make_invoice          the invoice is read and must be for exactly the amount asked
     look_up         lookup_invoice
+    balance         get_balance           which the connection need not allow
     settled         payment_received      of a wallet that does not send it, new invoices are looked up in turn
 
 The connection string is a secret: whoever has it may do what the wallet allows it. One that may only make and look up
@@ -16,6 +17,7 @@ from hashlib import sha256
 
 from pennypost.protocol.errors import ConfigurationError, InvalidPayload, InvalidWalletLink, LightningUnavailable
 from pennypost.protocol.nip47 import (
+    GET_BALANCE,
     LOOKUP_INVOICE,
     MAKE_INVOICE,
     NOT_FOUND,
@@ -105,6 +107,15 @@ class NwcNode:
         if response.error in REFUSALS:
             log.error("the wallet will not work for this connection", code=response.error)
             raise LightningUnavailable
+
+    async def balance(self) -> int | None:
+        response = await self._line.ask(GET_BALANCE, {})
+        if response.error is not None:
+            return None
+        try:
+            return response.balance() // MSAT
+        except InvalidPayload:
+            raise LightningUnavailable from None
 
     async def close(self) -> None:
         await self._line.close()

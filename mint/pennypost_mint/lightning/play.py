@@ -1,36 +1,40 @@
 """Play money: a node of our own that signs real BOLT11 for a network that is not there.
 
-The invoices begin with `lnbcrt` (regtest), so that no real wallet pays one by mistake. Each settles by itself
-after a while, or when `pennypost play pay INVOICE` says so. Its book is the table `play_invoices`, so what
-was promised before a restart is kept after it, and `play pay` may run in another process.
+The invoices begin with `lnbcrt` (regtest), so that no real wallet pays one by mistake. Each settles by itself, at
+once or after a while, or when `pennypost play pay INVOICE` says so. Its book is the table `play_invoices`, written in
+one transaction with the quote, so what was promised before a restart is kept after it, and `play pay` may run in
+another process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from pennypost.protocol.errors import NotFound, QuoteExpired
-from pennypost_mint.lightning import Invoice, Progress, Receipt
+from pennypost_mint.lightning import Entry, Invoice, Progress, Receipt
 from pennypost_mint.lightning.bolt11 import encode_invoice
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.tables import play_invoices
 
 MSAT = 1_000
 TICK = 0.2
-"""Seconds between two looks into the book: the most a payment by `play pay` waits to be seen."""
+"""Seconds between two looks into the book: the most a payment waits to be seen."""
 
 _c = play_invoices.c
+_COLUMNS = ("payment_hash", "request", "amount", "created_at", "expiry", "settle_at", "settled_at")
 
 
 class PlayNode:
-    """A node whose invoices settle `settle_after` seconds after they were made; None: only when told to."""
+    """A node whose invoices settle `settle_after` seconds after they were made; None: only when told to.
+
+    Those that settle at once are settled when they are handed out.
+    """
 
     till = "play"
     play_money = True
@@ -40,10 +44,10 @@ class PlayNode:
         self._settle_after = settle_after
         # Whoever pays never checks who is paid, and no real money follows the key: a new one at each start.
         self._key = secrets.token_bytes(32)
-        self._made = asyncio.Event()
 
     async def create_invoice(self, amount: int, memo: str, expiry_seconds: int) -> Invoice:
-        now = time.time()
+        moment = time.time()
+        now = int(moment)
         preimage = secrets.token_bytes(32)
         payment_hash = sha256(preimage).digest()
         request = encode_invoice(
@@ -52,29 +56,31 @@ class PlayNode:
             payment_hash,
             secrets.token_bytes(32),
             f"play money: {memo}",
-            int(now),
+            now,
             expiry_seconds,
         )
-        invoice = Invoice(request, payment_hash, int(now) + expiry_seconds)
-        settle_at = None if self._settle_after is None else int(now + self._settle_after)
-        await self._database.write(_add, invoice, amount, int(now), settle_at)
-        self._made.set()
-        return invoice
+        expiry = now + expiry_seconds
+        settle_at = None if self._settle_after is None else int(moment + self._settle_after)
+        settled_at = now if settle_at == now else None
+        row = (payment_hash, request, amount, now, expiry, settle_at, settled_at)
+        received_msat = 0 if settled_at is None else amount * MSAT
+        return Invoice(request, payment_hash, expiry, Entry(play_invoices, _COLUMNS, row), received_msat)
 
     async def look_up(self, payment_hash: bytes) -> Receipt:
         return await self._database.read(_look_up, payment_hash, int(time.time()))
 
     async def settled(self, after: int | None) -> AsyncIterator[Receipt]:
         while True:
-            self._made.clear()
             now = int(time.time())
             if await self._database.read(_any_due, now):
                 for receipt in await self._database.write(_settle, now):
                     yield receipt
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._made.wait(), TICK)
+            await asyncio.sleep(TICK)
 
     async def check(self) -> None:
+        return None
+
+    async def balance(self) -> int | None:
         return None
 
     async def close(self) -> None:
@@ -87,19 +93,6 @@ async def pay_play_invoice(database: Database, request: str) -> int:
     Raises NotFound for an invoice that is not in the book and QuoteExpired for one that is too old.
     """
     return await database.write(_pay, request.removeprefix("lightning:").lower(), int(time.time()))
-
-
-def _add(connection: Connection, invoice: Invoice, amount: int, now: int, settle_at: int | None) -> None:
-    connection.execute(
-        insert(play_invoices).values(
-            payment_hash=invoice.payment_hash,
-            request=invoice.request,
-            amount=amount,
-            created_at=now,
-            expiry=invoice.expiry,
-            settle_at=settle_at,
-        )
-    )
 
 
 def _look_up(connection: Connection, payment_hash: bytes, now: int) -> Receipt:

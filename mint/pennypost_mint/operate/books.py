@@ -16,7 +16,8 @@ A swap signs and spends the same, so it changes neither `outstanding` nor `used`
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, and_, func, not_, or_, select
 
@@ -98,6 +99,37 @@ class Books(NamedTuple):
             if book.outstanding < 0
         ]
         return found
+
+
+TOTALS = ("settled", "sold", "unclaimed", "difference", "promotional", "signed", "spent", "outstanding", "used")
+
+
+def report(books: Books, days: int = 0) -> dict[str, Any]:
+    """The books as commands and pages show them: TOTALS in sat, `balanced` and `faults`, `keysets`, and of the `days`
+    the last so many (0: all), with dates as YYYY-MM-DD."""
+    listed = books.days[-days:] if days else books.days
+    return {name: getattr(books, name) for name in TOTALS} | {
+        "unit": "sat",
+        "balanced": not books.faults,
+        "faults": books.faults,
+        "keysets": [
+            {
+                "id": book.keyset.id,
+                "active": book.keyset.active,
+                "final_expiry": book.keyset.final_expiry,
+                "promotional": book.promotional,
+                "signed": book.signed,
+                "spent": book.spent,
+                "outstanding": book.outstanding,
+            }
+            for book in books.keysets
+        ],
+        "days": [each._asdict() | {"day": _date(each.day)} for each in listed],
+    }
+
+
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY, UTC).strftime("%Y-%m-%d")
 
 
 _q = mint_quotes.c

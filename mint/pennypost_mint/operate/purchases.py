@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, and_, or_, select
 
@@ -37,6 +37,11 @@ class Looked(NamedTuple):
     quote: Quote
     became: Became
     credited: int = 0
+
+
+def described(quote: Quote) -> dict[str, Any]:
+    """A quote as commands show it. Whoever has the id of an unlocked paid one can have its stamps."""
+    return quote._asdict() | {"payment_hash": quote.payment_hash.hex()}
 
 
 def page_on(connection: Connection, states: Sequence[str], before: Quote | None, limit: int) -> list[Quote]:
