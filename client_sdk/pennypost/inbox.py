@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from pennypost.exchange import Progress
 from pennypost.keys import Identity
-from pennypost.mail import Mail, Privacy
+from pennypost.mail import Mail, Privacy, is_message, mail_of
 from pennypost.office import PAGE, Office
-from pennypost.protocol import nip19
 from pennypost.protocol.errors import (
     InvalidInput,
     OfficeMisbehaves,
@@ -29,9 +28,8 @@ from pennypost.protocol.errors import (
     SessionsMissing,
     TooMany,
 )
-from pennypost.protocol.event import KIND_CHAT, Event, expiration
+from pennypost.protocol.event import Event, expiration
 from pennypost.protocol.headers import HELD, RELEASED, Header
-from pennypost.protocol.invoice_request import proof_of
 from pennypost.protocol.stealth import Scanner, open_letter
 from pennypost.sessions import KIND_SESSION
 from pennypost.store import Store
@@ -140,7 +138,7 @@ class Inbox:
             sender, rumor = open_letter(event, self._identity.secret, self._identity.secret)
         except InvalidInput:
             return None
-        if rumor.kind not in (KIND_CHAT, KIND_SESSION) or (until is not None and until <= self._clock()):
+        if not (is_message(rumor) or rumor.kind == KIND_SESSION) or (until is not None and until <= self._clock()):
             return None
         kept_until = event.created_at + 30 * 86_400 if until is None else until
         if rumor.kind == KIND_SESSION:
@@ -149,8 +147,7 @@ class Inbox:
             except SessionsMissing:
                 return None
             return None if sessions is None else await sessions.take(sender, rumor, event, kept_until)
-        npub, proof = nip19.encode_npub(sender), proof_of(rumor)
-        return Mail(npub, rumor.content, rumor.created_at, kept_until, event.id, self._office.url, proof=proof)
+        return mail_of(sender, rumor, event.id, kept_until, self._office.url)
 
 
 async def bodies(

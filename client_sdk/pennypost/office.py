@@ -8,7 +8,7 @@ Letters go out on one connection and are fetched on another, so that sending and
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -130,6 +130,10 @@ class Office:
 
     async def _fetch(self, authors: Sequence[bytes]) -> list[Event]:
         return await self._reading.fetch(filter_of(authors, KIND_GIFT_WRAP), most=LETTERS, timeout=TIMEOUT)
+
+    def line(self, signer: Callable[[str], Event]) -> Line:
+        """A connection of its own, on which the office may learn who we are: `signer` answers its challenge."""
+        return Line(self._transport, self.url, signer)
 
     async def post(self, event: Event, token: str | None, timeout: float) -> OkMessage:
         """Send an event with its stamp; the office's OK."""

@@ -24,8 +24,9 @@ import msgspec
 
 from pennypost.protocol import nip04, nip44, secp
 from pennypost.protocol.errors import InvalidPayload, InvalidWalletLink
-from pennypost.protocol.event import KIND_AUTH, Event, sign_event, tag_value, verify_event
+from pennypost.protocol.event import Event, sign_event, tag_value, verify_event
 from pennypost.protocol.filter import Filter
+from pennypost.protocol.nip42 import answer_challenge
 
 KIND_INFO: Final = 13194
 KIND_REQUEST: Final = 23194
@@ -348,8 +349,7 @@ class WalletSession:
 
     def auth(self, relay: str, challenge: str, *, created_at: int, aux: bytes) -> Event:
         """The answer to a relay's AUTH challenge (NIP-42), by the link's own key."""
-        tags = [["relay", relay], ["challenge", challenge]]
-        return sign_event(self.link.secret, created_at=created_at, kind=KIND_AUTH, tags=tags, content="", aux=aux)
+        return answer_challenge(self.link.secret, relay, challenge, created_at=created_at, aux=aux)
 
     def read_info(self, event: Event) -> WalletInfo | None:
         """What the wallet can do; None for an event that is not its info. Raises InvalidSignature.
