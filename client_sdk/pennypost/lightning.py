@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from pennypost.home import LINK, Home
 from pennypost.protocol.bolt11 import Bolt11, parse_invoice
-from pennypost.protocol.errors import InvalidInvoice, InvalidWalletLink, WalletError
-from pennypost.transport import Transport
+from pennypost.protocol.errors import InvalidInvoice, InvalidWalletLink, KeyExists, WalletError
+from pennypost.transport import NetworkTransport, Transport
 
 PAYING: Final = 60.0
 """Seconds to wait for a payment."""
@@ -168,23 +169,33 @@ def proves(preimage: bytes, payment_hash: bytes) -> bool:
     return sha256(preimage).digest() == payment_hash
 
 
-def read_link(named: str | None = None) -> str | None:
-    """A wallet's link: the text itself, the content of a file, `PENNYPOST_WALLET` or `PENNYPOST_WALLET_FILE`.
+def read_link(named: str | None = None, home: Home | None = None) -> str | None:
+    """A wallet's link: the text itself, the content of a file, `PENNYPOST_WALLET`, `PENNYPOST_WALLET_FILE`, the home's.
 
     None where none is named. A link on a command line can be seen by every user of the machine; a file cannot.
-    Raises InvalidWalletLink.
+    Raises InvalidWalletLink; HomeLocked and HomeUnusable for the home's.
     """
     given = named or os.environ.get("PENNYPOST_WALLET")
     if given and ":" in given and not Path(given).is_file():
         return given.strip()
     file = given or os.environ.get("PENNYPOST_WALLET_FILE")
     if not file:
-        return None
+        return None if home is None else home.read(LINK)
     try:
         with open(file, encoding="ascii") as opened:
             return opened.read(MAX_LINK + 1).strip()
     except (OSError, UnicodeDecodeError):
         raise InvalidWalletLink("its file cannot be read") from None
+
+
+def keep_link(home: Home, link: str) -> None:
+    """Keep a wallet's link in a home that has none. Raises InvalidWalletLink, KeyExists, HomeLocked, HomeUnusable."""
+    link = link.strip()
+    if not link.isascii() or not link.isprintable():
+        raise InvalidWalletLink
+    open_wallet(link, NetworkTransport())
+    if not home.create(LINK, link):
+        raise KeyExists("a wallet is connected to this home already; `pennypost wallet disconnect` it first")
 
 
 def open_wallet(link: str, transport: Transport) -> Wallet:

@@ -10,19 +10,18 @@ Several processes may share a home: the write lock of SQLite keeps two of them f
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from pennypost import database
 from pennypost.home import Home
 from pennypost.protocol.errors import HomeUnusable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-BUSY = 30.0
-"""Seconds to wait for another process that is writing."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -136,6 +135,29 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (peer, device, id)
     ) STRICT;
     """,
+    """
+    CREATE TABLE plain_places (place TEXT PRIMARY KEY, looked_at INTEGER NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE letters (
+        event_id TEXT PRIMARY KEY, once TEXT, digest BLOB NOT NULL, receiver TEXT NOT NULL, keep_until INTEGER NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX letters_once ON letters (once) WHERE once IS NOT NULL;
+    CREATE INDEX letters_digest ON letters (digest) WHERE once IS NULL;
+    CREATE TABLE outbox_by_office (
+        event_id TEXT NOT NULL, office TEXT NOT NULL, mint TEXT NOT NULL, event BLOB, token TEXT, sat INTEGER NOT NULL,
+        state TEXT NOT NULL, code TEXT NOT NULL, keep_until INTEGER NOT NULL, created_at INTEGER NOT NULL,
+        PRIMARY KEY (event_id, office)
+    ) STRICT;
+    INSERT INTO outbox_by_office
+        SELECT event_id, office, mint, event, token, sat, state, code, keep_until, created_at FROM outbox;
+    UPDATE proofs SET holder = holder || ' ' || (SELECT office FROM outbox WHERE event_id = proofs.holder)
+        WHERE state = 'reserved' AND holder IN (SELECT event_id FROM outbox);
+    DROP TABLE outbox;
+    ALTER TABLE outbox_by_office RENAME TO outbox;
+    CREATE INDEX outbox_state ON outbox (office, state, created_at);
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 
@@ -148,6 +170,9 @@ class Store:
         self._home = home
         self._thread = ThreadPoolExecutor(1, "pennypost-store")
         self._connection: sqlite3.Connection | None = None
+        self._module: Any = sqlite3
+        """Whose errors the connection raises: sqlite3, or SQLCipher's."""
+        self._hold: int | None = None
         self._closed = False
 
     async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -184,11 +209,11 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
             return result
-        except sqlite3.OperationalError:
+        except self._module.OperationalError:
             raise HomeUnusable("its database is locked, full or read-only") from None
-        except sqlite3.DatabaseError as error:
+        except self._module.DatabaseError as error:
             # The class itself is what a damaged file raises; its subclasses are faults of ours.
-            if type(error) is sqlite3.DatabaseError:
+            if type(error) is self._module.DatabaseError:
                 raise HomeUnusable("its database is damaged") from None
             raise
 
@@ -198,16 +223,18 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         path = self._home.database()
-        target = ":memory:" if path is None else str(path)
+        if path is not None and self._hold is None:
+            # Until it is closed the home is not encrypted or decrypted by another process.
+            self._hold = self._home.hold()
         try:
-            connection = sqlite3.connect(target, timeout=BUSY, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error:
+            connection, self._module = database.connect(path, self._key())
+        except (OSError, sqlite3.Error):
             raise HomeUnusable("its database cannot be opened") from None
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             _migrate(connection)
-        except sqlite3.DatabaseError:
+        except self._module.DatabaseError:
             connection.close()
             raise HomeUnusable("its database cannot be opened") from None
         except BaseException:
@@ -216,10 +243,21 @@ class Store:
         self._connection = connection
         return connection
 
+    def _key(self) -> bytes | None:
+        key = self._home.key()
+        if key is None:
+            return None
+        from pennypost.keyring import database_key
+
+        return database_key(key)
+
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -42,8 +42,17 @@ class Client:
         notice: Callable[[str], None] | None = None,
         lightning: str | Wallet | None = None,
     ) -> None:
+        passphrase: str | Callable[[], str | None] | None = None,
         """As AsyncClient."""
-        self._client = AsyncClient(office, home, mint=mint, max_stamps=max_stamps, notice=notice, lightning=lightning)
+        self._client = AsyncClient(
+            office,
+            home,
+            mint=mint,
+            max_stamps=max_stamps,
+            notice=notice,
+            lightning=lightning,
+            passphrase=passphrase,
+        )
         self._thread = LoopThread("pennypost-client")
         self.stamps = Stamps(self._client.stamps, self._thread)
         """The wallet."""

@@ -1,6 +1,6 @@
 """The seed in its file: 64 hex digits, or the same sealed with a passphrase.
 
-    passphrase ── scrypt ──▶ key ── ChaCha20-Poly1305 ──▶ one line of JSON
+    passphrase ──▶ sealed (pennypost.protocol) ──▶ one line of JSON
 
 A file is replaced whole or not at all, is on disk before anything is signed with it, and only its owner reads it.
 Nothing here says, logs or raises what is in it.
@@ -9,28 +9,22 @@ Nothing here says, logs or raises what is in it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from pennypost.protocol import sealed
+from pennypost.protocol.errors import ConfigurationError, InvalidPayload, SeedLocked
+from pennypost.protocol.sealed import LOG_N, is_sealed
 
-from pennypost.protocol.errors import ConfigurationError, SeedLocked
+__all__ = ["is_sealed", "make_seed", "read_seed", "read_text", "seal", "unseal", "write_seed"]
 
 SEED_BYTES = 32
+NAME = "pennypost_seed"
 MOST_BYTES = 4_096
 """Of a seed file: a sealed one has some 300."""
-
-LOG_N, R, P = 17, 8, 1
-"""Cost of one guess at the passphrase: 128 MiB and about half a second (RFC 7914)."""
-
-MOST_LOG_N = 20
-"""A file that asks for more is refused: it would take the machine's memory."""
 
 
 def read_seed(path: Path, passphrase: str) -> bytes | None:
@@ -89,45 +83,21 @@ def read_text(path: Path) -> str | None:
         raise ConfigurationError("the seed file cannot be read") from None
 
 
-def is_sealed(text: str) -> bool:
-    """Whether this text of a seed file needs a passphrase."""
-    return text.startswith("{")
-
-
 def seal(seed: bytes, passphrase: str) -> str:
     """The text of a seed file that opens with the passphrase alone."""
     salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-    head = {"pennypost_seed": 1, "kdf": "scrypt", "log_n": LOG_N, "r": R, "p": P, "salt": salt.hex()}
-    sealed = ChaCha20Poly1305(_key(passphrase, salt, LOG_N)).encrypt(nonce, seed, _bound(head))
-    return json.dumps(head | {"cipher": "chacha20-poly1305", "nonce": nonce.hex(), "sealed": sealed.hex()})
+    return sealed.seal(seed, passphrase, name=NAME, salt=salt, nonce=nonce, log_n=LOG_N)
 
 
 def unseal(text: str, passphrase: str) -> bytes:
     """The seed in the text of a sealed file. Raises SeedLocked for a wrong passphrase, ConfigurationError."""
     try:
-        given: dict[str, Any] = json.loads(text)
-        head = {name: given[name] for name in ("pennypost_seed", "kdf", "log_n", "r", "p", "salt")}
-        salt, nonce, sealed = (bytes.fromhex(given[name]) for name in ("salt", "nonce", "sealed"))
-        log_n = head["log_n"]
-        known = (head["pennypost_seed"], head["kdf"], head["r"], head["p"], given["cipher"])
-        if known != (1, "scrypt", R, P, "chacha20-poly1305") or type(log_n) is not int:
-            raise ValueError
-        if not 10 <= log_n <= MOST_LOG_N or len(nonce) != 12 or len(salt) < 16 or len(sealed) != SEED_BYTES + 16:
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
+        seed = sealed.unseal(text, passphrase, name=NAME, size=SEED_BYTES)
+    except InvalidPayload:
         raise ConfigurationError("the seed file is no sealed seed of this program") from None
-    try:
-        return ChaCha20Poly1305(_key(passphrase, salt, log_n)).decrypt(nonce, sealed, _bound(head))
-    except InvalidTag:
-        raise SeedLocked("wrong passphrase, or the file is damaged") from None
-
-
-def _key(passphrase: str, salt: bytes, log_n: int) -> bytes:
-    return Scrypt(salt=salt, length=32, n=1 << log_n, r=R, p=P).derive(passphrase.encode())
-
-
-def _bound(head: dict[str, Any]) -> bytes:
-    return json.dumps(head, sort_keys=True).encode()
+    if seed is None:
+        raise SeedLocked("wrong passphrase, or the file is damaged")
+    return seed
 
 
 def _hex_seed(text: str) -> bytes:

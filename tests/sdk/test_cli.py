@@ -223,8 +223,8 @@ def test_help_of_every_command(run: Run) -> None:
     listed = run("--help")
     assert listed.code == 0
     groups: dict[str, tuple[str, ...]] = {
-        "keys": ("new", "show", "import"),
-        "wallet": ("buy", "balance", "send", "receive", "check", "restore"),
+        "keys": ("new", "show", "import", "encrypt", "passwd"),
+        "wallet": ("buy", "balance", "send", "receive", "check", "restore", "connect"),
     }
     commands = [(name,) for name in ("send", "inbox", "doctor")]
     commands += [(group, verb) for group, verbs in groups.items() for verb in verbs]

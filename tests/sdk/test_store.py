@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pennypost import store as store_module
+from pennypost import database
 from pennypost.home import Home
 from pennypost.orders import advance_on, counter_on
 from pennypost.protocol.errors import HomeUnusable
@@ -69,7 +69,7 @@ async def test_two_processes_take_turns(tmp_path: Path) -> None:
 
 
 async def test_a_locked_file_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "BUSY", 0.05)
+    monkeypatch.setattr(database, "BUSY", 0.05)
     store = Store(Home(tmp_path))
     await store.run(advance_on, "k", 1)
     other = sqlite3.connect(tmp_path / "pennypost.db", isolation_level=None)

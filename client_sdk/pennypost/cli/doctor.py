@@ -22,8 +22,7 @@ from pennypost.cli.talk import (
     plain,
     sats,
 )
-from pennypost.home import DATABASE, IDENTITY, SEED, Home, default_home
-from pennypost.lightning import read_link
+from pennypost.home import DATABASE, RING, SECRETS, Home
 from pennypost.protocol import secp
 from pennypost.protocol.errors import PennypostError, WalletCannot, WalletRefuses, WrongClock
 from pennypost.protocol.relay_info import read_postage
@@ -57,7 +56,7 @@ def doctor(
       pennypost doctor --nwc wallet.link
     """
     talk = Talk(context, home, url or office, mint, as_json)
-    link = read_link(nwc)
+    link = talk.link(nwc)
 
     async def work(client: AsyncClient) -> int:
         worst = 0
@@ -72,7 +71,7 @@ def doctor(
         return worst
 
     worst = talk.run(work, lightning=link)
-    for sentence in _modes(Home(talk.home or default_home())):
+    for sentence in _modes(talk.place()):
         talk.result({"point": "home", "good": False, "code": "home", "found": sentence}, f"BAD   home: {sentence}")
         worst = worst or OTHER
     raise typer.Exit(worst)
@@ -127,7 +126,7 @@ def _modes(home: Home) -> list[str]:
     if home.path is None:
         return []
     wrong: list[str] = []
-    for name in (IDENTITY, SEED, DATABASE):
+    for name in (*SECRETS, RING, DATABASE):
         file = home.path / name
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
             wrong.append(f"{name} can be read by others: chmod 600 it")

@@ -1,18 +1,26 @@
-"""`pennypost keys`: the identity of a home."""
+"""`pennypost keys`: the identity of a home, and the passphrase of everything in it."""
 
 from __future__ import annotations
 
+import getpass
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pennypost.cli.plugins import Command
 from pennypost.cli.talk import HomeOption, JsonOption, OfficeOption, Talk
-from pennypost.home import IDENTITY, Home, default_home
+from pennypost.home import IDENTITY, read_passphrase
 from pennypost.keys import Identity, import_identity, load_identity, new_identity
+from pennypost.protocol.errors import PassphraseUnusable
 
-app = typer.Typer(help="Your keys: new, show, import.", no_args_is_help=True)
+app = typer.Typer(help="Your keys: new, show, import, encrypt, decrypt, passwd.", no_args_is_help=True)
+
+NewPassphrase = Annotated[
+    Path | None,
+    typer.Option("--new-passphrase-file", metavar="FILE", help="A file with the new passphrase; else it is asked for."),
+]
 
 
 @app.command("new", cls=Command)
@@ -27,7 +35,7 @@ def new(
       pennypost keys new --home bob
     """
     talk = Talk(context, home, office, as_json=as_json)
-    place = _home(talk)
+    place = talk.place()
     _show(talk, new_identity(place))
     talk.say(
         f"Made new keys. Whoever has {place.path}/{IDENTITY} can read your mail: keep it secret, and a copy of it."
@@ -50,7 +58,7 @@ def show(
       pennypost keys show --json
     """
     talk = Talk(context, home, office, as_json=as_json)
-    place = _home(talk)
+    place = talk.place()
     identity = load_identity(place)
     if identity is None:
         identity = new_identity(place)
@@ -76,11 +84,83 @@ def import_(
     talk = Talk(context, home, office, as_json=as_json)
     if key is None or key == "-":
         key = typer.prompt("nsec", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
-    _show(talk, import_identity(_home(talk), str(key)))
+    _show(talk, import_identity(talk.place(), str(key)))
 
 
-def _home(talk: Talk) -> Home:
-    return Home(talk.home or default_home())
+@app.command("encrypt", cls=Command)
+def encrypt(
+    context: typer.Context,
+    home: HomeOption = None,
+    new_passphrase_file: NewPassphrase = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Encrypt a home: keys, wallet seed, wallet link, and the database with stamps, sessions and letters.
+
+    From then on every command needs the passphrase: PENNYPOST_PASSPHRASE_FILE, PENNYPOST_PASSPHRASE, or it asks.
+    Without it everything is gone: keep it where the home is not. Interrupted or killed, run it again.
+
+    Examples:
+
+      pennypost keys encrypt
+      pennypost keys encrypt --home bob --new-passphrase-file /run/secrets/bob
+    """
+    from pennypost import keyring
+
+    talk = Talk(context, home, as_json=as_json)
+    keyring.encrypt(talk.place(), _new_passphrase(new_passphrase_file))
+    talk.result({"encrypted": True}, "")
+    talk.say("The home is encrypted now. Backups and copies made before are not.")
+
+
+@app.command("decrypt", cls=Command)
+def decrypt(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Write everything of an encrypted home in clear again, readable by its owner alone.
+
+    Examples:
+
+      pennypost keys decrypt --home bob
+    """
+    from pennypost import keyring
+
+    talk = Talk(context, home, as_json=as_json)
+    keyring.decrypt(talk.place())
+    talk.result({"encrypted": False}, "")
+    talk.say("The home is in clear now.")
+
+
+@app.command("passwd", cls=Command)
+def passwd(
+    context: typer.Context,
+    home: HomeOption = None,
+    new_passphrase_file: NewPassphrase = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an encrypted home another passphrase. Copies made before open with the old one.
+
+    Examples:
+
+      pennypost keys passwd
+      PENNYPOST_PASSPHRASE_FILE=old pennypost keys passwd --new-passphrase-file new
+    """
+    from pennypost import keyring
+
+    talk = Talk(context, home, as_json=as_json)
+    place = talk.place()
+    place.key()
+    keyring.change_passphrase(place, _new_passphrase(new_passphrase_file))
+    talk.result({"encrypted": True}, "")
+    talk.say("The passphrase is another one now.")
+
+
+def _new_passphrase(file: Path | None) -> str:
+    if file is not None:
+        return read_passphrase(file)
+    if not sys.stdin.isatty():
+        raise PassphraseUnusable("there is no terminal to ask for it")
+    chosen = getpass.getpass("New passphrase: ", stream=sys.stderr)
+    if getpass.getpass("Once more: ", stream=sys.stderr) != chosen:
+        raise PassphraseUnusable("the two differ")
+    return chosen
 
 
 def _show(talk: Talk, identity: Identity, *, secret: bool = False) -> None:

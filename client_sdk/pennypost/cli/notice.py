@@ -21,7 +21,6 @@ from pennypost.cli.talk import (
     sats,
     when,
 )
-from pennypost.lightning import read_link
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -86,7 +85,7 @@ def send(
             keep=KEEP[keep],
         )
 
-    done = talk.run(work, lightning=read_link(nwc))
+    done = talk.run(work, lightning=talk.link(nwc))
     talk.result(asdict(done), done.notice if done.carrier == "hand" else "")
     stored = sum(receipt.accepted for receipt in done.receipts)
     talk.say(f"Posted to {stored} of {len(done.receipts)} relays.")
@@ -198,4 +197,4 @@ def watch(
         async for found in client.notices.watch():
             _announce(talk, found)
 
-    talk.run(work, lightning=read_link(nwc))
+    talk.run(work, lightning=talk.link(nwc))

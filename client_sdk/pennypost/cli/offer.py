@@ -23,7 +23,6 @@ from pennypost.cli.talk import (
     stamps,
     when,
 )
-from pennypost.lightning import read_link
 from pennypost.protocol.errors import GarbageProof
 from pennypost.protocol.nip19 import encode_npub
 from pennypost.protocol.offer import judge as judge_evidence
@@ -71,7 +70,7 @@ def make(
     talk = Talk(context, home, office, mint, as_json)
     if text == "-":
         text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
-    link = read_link(nwc)
+    link = talk.link(nwc)
     sales = talk.run(
         lambda client: client.offers.sell(
             to or [],
@@ -120,7 +119,7 @@ def settle(
                 return count
             await asyncio.sleep(LOOK)
 
-    if not talk.run(work, lightning=read_link(nwc)):
+    if not talk.run(work, lightning=talk.link(nwc)):
         talk.say("Nothing new was paid.")
 
 
@@ -226,7 +225,7 @@ def buy(
     try:
         bought = talk.run(
             lambda client: client.offers.buy(offer, most=most, trust_office=trust_office, wait=wait),
-            lightning=read_link(nwc),
+            lightning=talk.link(nwc),
         )
     except GarbageProof as error:
         talk.result({"evidence": error.evidence}, error.evidence)

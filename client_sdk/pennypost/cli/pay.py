@@ -21,7 +21,6 @@ from pennypost.cli.talk import (
     sats,
     when,
 )
-from pennypost.lightning import read_link
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -77,7 +76,7 @@ def send(
             on_progress=talk.progress,
         )
 
-    _show(talk, talk.run(work, lightning=read_link(nwc)))
+    _show(talk, talk.run(work, lightning=talk.link(nwc)))
 
 
 def _show(talk: Talk, done: PaidReceipt) -> None:
@@ -102,7 +101,7 @@ def finish(
       pennypost pay finish --nwc wallet.link
     """
     talk = Talk(context, home, office, mint, as_json)
-    done = talk.run(lambda client: client.paid.finish(), lightning=read_link(nwc))
+    done = talk.run(lambda client: client.paid.finish(), lightning=talk.link(nwc))
     for each in done:
         _show(talk, each)
     if not done:
@@ -171,5 +170,5 @@ def answer(
             count += 1
         return count
 
-    count = talk.run(work, lightning=read_link(nwc))
+    count = talk.run(work, lightning=talk.link(nwc))
     talk.say(f"Sent {count} invoice{'' if count == 1 else 's'}.")

@@ -7,6 +7,7 @@ wrote is shown without the characters that drive a terminal.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import sys
 import unicodedata
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from pennypost.home import Home, default_home, passphrase_of_environment
+from pennypost.lightning import read_link
 from pennypost.protocol.errors import OfficeUnreachable, PennypostError
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ LightningOption = Annotated[
         "--nwc",
         "--lightning",
         metavar="LINK|FILE",
-        help="The Lightning wallet: a file with its link (default: PENNYPOST_WALLET_FILE), or the link itself.",
+        help="The Lightning wallet: a file with its link, or the link itself (default: PENNYPOST_WALLET_FILE, else the"
+        " one of `pennypost wallet connect`).",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
@@ -99,12 +103,30 @@ class Talk:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._progress = False
 
+    def place(self) -> Home:
+        """The home, whose passphrase is asked for when it is needed."""
+        return Home(self.home or default_home(), self.passphrase)
+
+    def passphrase(self) -> str | None:
+        """What opens an encrypted home: from the environment, else asked for on a terminal."""
+        given = passphrase_of_environment()
+        if given is None and sys.stdin.isatty():
+            self._end_progress()
+            given = getpass.getpass("Passphrase of the home: ", stream=sys.stderr)
+        return given
+
+    def link(self, named: str | None) -> str | None:
+        """The Lightning wallet's link: named here, in the environment, or kept in the home."""
+        return read_link(named, self.place())
+
     def run(self, work: Callable[[AsyncClient], Awaitable[T]], **options: Any) -> T:
         """Run `work` with a client made from the options, and close it."""
         from pennypost.client import AsyncClient
 
         async def session() -> T:
-            async with AsyncClient(self.office, self.home, mint=self.mint, notice=self.say, **options) as client:
+            async with AsyncClient(
+                self.office, self.home, mint=self.mint, notice=self.say, passphrase=self.passphrase, **options
+            ) as client:
                 return await work(client)
 
         try:

@@ -23,14 +23,16 @@ from pennypost.cli.talk import (
     stamps,
     when,
 )
-from pennypost.lightning import read_link
 from pennypost.protocol.errors import InvalidInput, OfficeUnreachable, PennypostError
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
     from pennypost.orders import Purchase
 
-app = typer.Typer(help="Your stamps: buy, balance, send, receive, check, restore.", no_args_is_help=True)
+app = typer.Typer(
+    help="Your stamps: buy, balance, send, receive, check, restore; and the Lightning wallet that pays: connect.",
+    no_args_is_help=True,
+)
 
 Amount = Annotated[int, typer.Argument(min=1, max=10_000_000, metavar="N", help="Stamps, 1 sat each.")]
 
@@ -60,7 +62,7 @@ def buy(
       pennypost wallet buy 10 --nwc wallet.link
     """
     talk = Talk(context, home, office, mint, as_json)
-    link = read_link(nwc)
+    link = talk.link(nwc)
 
     def invoice(purchase: Purchase) -> None:
         if link is not None:
@@ -239,3 +241,46 @@ def restore(
     restored, left = talk.run(work)
     talk.say(f"Found {stamps(restored)}; the wallet has {left}.")
     talk.result({"restored": restored, "balance": left}, "")
+
+
+@app.command("connect", cls=Command)
+def connect(
+    context: typer.Context,
+    link: Annotated[str | None, typer.Argument(metavar="[LINK|-]", help="Asked for, or read from stdin.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep the link of a Lightning wallet in the home; from then on it pays and is paid where a command needs one.
+
+    Best without naming the link: command lines are remembered. `pennypost keys encrypt` encrypts it too.
+
+    Examples:
+
+      pennypost wallet connect
+      pennypost wallet connect < wallet.link
+    """
+    from pennypost.lightning import MAX_LINK, keep_link
+
+    talk = Talk(context, home, as_json=as_json)
+    if link is None or link == "-":
+        asked = sys.stdin.isatty()
+        link = typer.prompt("Link", hide_input=True, err=True) if asked else sys.stdin.readline(MAX_LINK + 1)
+    keep_link(talk.place(), str(link))
+    talk.result({"connected": True}, "")
+    talk.say("The wallet is connected; `pennypost doctor` looks at it.")
+
+
+@app.command("disconnect", cls=Command)
+def disconnect(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Forget the Lightning wallet's link. Revoke it in the wallet too where others may have seen it.
+
+    Examples:
+
+      pennypost wallet disconnect
+    """
+    from pennypost.home import LINK
+
+    talk = Talk(context, home, as_json=as_json)
+    there = talk.place().remove(LINK)
+    talk.result({"connected": False}, "")
+    talk.say("The wallet's link is forgotten." if there else "No wallet was connected.")

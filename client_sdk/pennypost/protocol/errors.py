@@ -1052,3 +1052,24 @@ def _tree(root: type[PennypostError]) -> list[type[PennypostError]]:
 
 TABLE: tuple[type[PennypostError], ...] = tuple(_tree(PennypostError))
 """Every error class, root first; the reference page is held against it by a test."""
+class HomeLocked(HomeUnusable):
+    """The home is encrypted, and its passphrase is not known."""
+
+    code = "home-locked"
+    remedy = "Name a file with it in PENNYPOST_PASSPHRASE_FILE; on a terminal it is asked for."
+
+
+class HomeInUse(HomeUnusable):
+    """Another program is using this home."""
+
+    code = "home-in-use"
+    remedy = "End it (`pennypost inbox --watch`, or a program of yours), then run this again. Nothing was changed."
+
+
+class EncryptionMissing(ClientError):
+    """Encrypted homes need a package that is not installed."""
+
+    code = "encryption-missing"
+    remedy = "pip install 'pennypost[encrypted]'"
+
+
