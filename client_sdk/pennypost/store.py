@@ -135,29 +135,6 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (peer, device, id)
     ) STRICT;
     """,
-    """
-    CREATE TABLE plain_places (place TEXT PRIMARY KEY, looked_at INTEGER NOT NULL) STRICT;
-    """,
-    """
-    CREATE TABLE letters (
-        event_id TEXT PRIMARY KEY, once TEXT, digest BLOB NOT NULL, receiver TEXT NOT NULL, keep_until INTEGER NOT NULL,
-        created_at INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX letters_once ON letters (once) WHERE once IS NOT NULL;
-    CREATE INDEX letters_digest ON letters (digest) WHERE once IS NULL;
-    CREATE TABLE outbox_by_office (
-        event_id TEXT NOT NULL, office TEXT NOT NULL, mint TEXT NOT NULL, event BLOB, token TEXT, sat INTEGER NOT NULL,
-        state TEXT NOT NULL, code TEXT NOT NULL, keep_until INTEGER NOT NULL, created_at INTEGER NOT NULL,
-        PRIMARY KEY (event_id, office)
-    ) STRICT;
-    INSERT INTO outbox_by_office
-        SELECT event_id, office, mint, event, token, sat, state, code, keep_until, created_at FROM outbox;
-    UPDATE proofs SET holder = holder || ' ' || (SELECT office FROM outbox WHERE event_id = proofs.holder)
-        WHERE state = 'reserved' AND holder IN (SELECT event_id FROM outbox);
-    DROP TABLE outbox;
-    ALTER TABLE outbox_by_office RENAME TO outbox;
-    CREATE INDEX outbox_state ON outbox (office, state, created_at);
-    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 
@@ -170,9 +147,6 @@ class Store:
         self._home = home
         self._thread = ThreadPoolExecutor(1, "pennypost-store")
         self._connection: sqlite3.Connection | None = None
-        self._module: Any = sqlite3
-        """Whose errors the connection raises: sqlite3, or SQLCipher's."""
-        self._hold: int | None = None
         self._closed = False
 
     async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -196,6 +170,9 @@ class Store:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
             # It has nothing left to do, so this takes no time.
             self._thread.shutdown()
+        self._module: Any = sqlite3
+        """Whose errors the connection raises: sqlite3, or SQLCipher's."""
+        self._hold: int | None = None
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -243,21 +220,10 @@ class Store:
         self._connection = connection
         return connection
 
-    def _key(self) -> bytes | None:
-        key = self._home.key()
-        if key is None:
-            return None
-        from pennypost.keyring import database_key
-
-        return database_key(key)
-
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._hold is not None:
-            os.close(self._hold)
-            self._hold = None
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -272,3 +238,14 @@ def _migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
     connection.execute("COMMIT")
+    def _key(self) -> bytes | None:
+        key = self._home.key()
+        if key is None:
+            return None
+        from pennypost.keyring import database_key
+
+        return database_key(key)
+
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
