@@ -147,6 +147,9 @@ class Store:
         self._home = home
         self._thread = ThreadPoolExecutor(1, "pennypost-store")
         self._connection: sqlite3.Connection | None = None
+        self._module: Any = sqlite3
+        """Whose errors the connection raises: sqlite3, or SQLCipher's."""
+        self._hold: int | None = None
         self._closed = False
 
     async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -170,9 +173,6 @@ class Store:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
             # It has nothing left to do, so this takes no time.
             self._thread.shutdown()
-        self._module: Any = sqlite3
-        """Whose errors the connection raises: sqlite3, or SQLCipher's."""
-        self._hold: int | None = None
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -220,10 +220,21 @@ class Store:
         self._connection = connection
         return connection
 
+    def _key(self) -> bytes | None:
+        key = self._home.key()
+        if key is None:
+            return None
+        from pennypost.keyring import database_key
+
+        return database_key(key)
+
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -238,14 +249,3 @@ def _migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
     connection.execute("COMMIT")
-    def _key(self) -> bytes | None:
-        key = self._home.key()
-        if key is None:
-            return None
-        from pennypost.keyring import database_key
-
-        return database_key(key)
-
-        if self._hold is not None:
-            os.close(self._hold)
-            self._hold = None

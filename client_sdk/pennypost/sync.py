@@ -41,8 +41,8 @@ class Client:
         max_stamps: int = MAX_STAMPS,
         notice: Callable[[str], None] | None = None,
         lightning: str | Wallet | None = None,
-    ) -> None:
         passphrase: str | Callable[[], str | None] | None = None,
+    ) -> None:
         """As AsyncClient."""
         self._client = AsyncClient(
             office,

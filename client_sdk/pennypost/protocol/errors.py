@@ -1046,12 +1046,6 @@ class HomeUnusable(ClientError):
     remedy = "Choose a directory that you may write to with --home or PENNYPOST_HOME."
 
 
-def _tree(root: type[PennypostError]) -> list[type[PennypostError]]:
-    return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
-
-
-TABLE: tuple[type[PennypostError], ...] = tuple(_tree(PennypostError))
-"""Every error class, root first; the reference page is held against it by a test."""
 class HomeLocked(HomeUnusable):
     """The home is encrypted, and its passphrase is not known."""
 
@@ -1073,3 +1067,9 @@ class EncryptionMissing(ClientError):
     remedy = "pip install 'pennypost[encrypted]'"
 
 
+def _tree(root: type[PennypostError]) -> list[type[PennypostError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
+
+
+TABLE: tuple[type[PennypostError], ...] = tuple(_tree(PennypostError))
+"""Every error class, root first; the reference page is held against it by a test."""
