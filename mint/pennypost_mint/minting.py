@@ -1,6 +1,7 @@
 """Quotes and what is minted against them (NUT-04, NUT-20, NUT-23).
 
-    request_quote   an invoice for exactly the amount ─▶ a quote with 128 random bits for an id
+    request_quote   an invoice for exactly the amount ─▶ a quote with 128 random bits for an id, in one transaction with
+                    the row of a node whose book is here, and paid if the node says so at once (play money)
     check_quote     the quote, after asking the node when it is unpaid
     mint            1  the quote and whether this request was answered   one read for all that wait
                     2  the quote's signature, its money, the outputs     checks
@@ -37,9 +38,10 @@ from pennypost_mint import answers, quotes
 from pennypost_mint.answers import OutputRow, SignedOutput
 from pennypost_mint.checks import check_outputs
 from pennypost_mint.keyring import UNIT, Keyring
-from pennypost_mint.lightning import Lightning
+from pennypost_mint.lightning import Entry, Lightning
 from pennypost_mint.quotes import Quote, State
 from pennypost_mint.runtime.database import Database
+from pennypost_mint.runtime.sets import insert_rows
 from pennypost_mint.spend import DAY
 from pennypost_mint.swap import MOST_ROWS, calculate, output_rows
 from pennypost_mint.till import Till
@@ -58,6 +60,13 @@ class Look(NamedTuple):
 
     quotes: tuple[str, ...]
     request: bytes = b""
+
+
+class New(NamedTuple):
+    """A quote that was made now, and what its node writes into a book of its own."""
+
+    quote: Quote
+    entry: Entry | None
 
 
 class Looked(NamedTuple):
@@ -93,7 +102,7 @@ class Counter:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.looks: Together[Look, Looked] = Together(database.read, look_on, lambda look: len(look.quotes), MOST_ROWS)
-        self.adds: Together[Quote, None] = Together(database.write, quotes.add_all_on, lambda _quote: 1, MOST_ROWS)
+        self.adds: Together[New, None] = Together(database.write, add_on, lambda _new: 2, MOST_ROWS)
         self.commits: Together[Commit, Before] = Together(
             database.write, commit_on, lambda commit: commit.rows, MOST_ROWS
         )
@@ -134,7 +143,8 @@ async def request_quote(
         expiry=invoice.expiry,
         updated_at=now,
     )
-    await counter.adds.run(quote)
+    quote = quotes.credited(quote, invoice.received_msat)
+    await counter.adds.run(New(quote, invoice.entry))
     return quote
 
 
@@ -217,6 +227,15 @@ def check_money(quote: Quote, amount: int) -> None:
         raise QuoteIssued
     if amount > quote.mintable:
         raise Unbalanced
+
+
+def add_on(connection: Connection, made: list[New]) -> list[None]:
+    """Stores new quotes and what their node, the same for all, writes of them."""
+    entries = [new.entry for new in made if new.entry is not None]
+    if entries:
+        insert_rows(connection, entries[0].table, entries[0].columns, sorted(entry.row for entry in entries))
+    quotes.add_all_on(connection, [new.quote for new in made])
+    return [None] * len(made)
 
 
 def look_on(connection: Connection, looks: list[Look]) -> list[Looked | PennypostError | Later]:

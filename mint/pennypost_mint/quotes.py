@@ -85,10 +85,9 @@ def _from(target: State) -> Any:
     return _c.state.in_([source for source, targets in MOVES.items() if target in targets])
 
 
-def add_all_on(connection: Connection, quotes: list[Quote]) -> list[None]:
+def add_all_on(connection: Connection, quotes: Iterable[Quote]) -> None:
     """Stores new quotes."""
     insert_rows(connection, mint_quotes, Quote._fields, sorted(quotes))
-    return [None] * len(quotes)
 
 
 def quote_on(connection: Connection, quote_id: str) -> Quote | None:
@@ -138,6 +137,14 @@ def credit_on(connection: Connection, payment_hash: bytes, received_msat: int, n
         .values(state=State.PAID, amount_paid=received, updated_at=now)
     )
     return received - found.amount_paid if moved.rowcount else 0
+
+
+def credited(quote: Quote, received_msat: int) -> Quote:
+    """A quote that is not stored yet, after its invoice has received so much; less than its amount waits."""
+    received = received_msat // MSAT
+    if received < quote.amount or State.PAID not in MOVES[State(quote.state)]:
+        return quote
+    return quote._replace(state=State.PAID, amount_paid=received)
 
 
 def hold_on(connection: Connection, ids: Iterable[str]) -> dict[str, Quote]:

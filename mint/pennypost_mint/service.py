@@ -164,6 +164,7 @@ class Mint:
             expiry_seconds=self._settings.invoice_expiry,
             now=_now(),
         )
+        self.metrics.mint_settled_sat.inc(quote.amount_paid)
         return nuts.encode(info.quote_answer(quote))
 
     async def check_quote(self, quote_id: str) -> bytes:

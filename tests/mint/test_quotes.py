@@ -85,6 +85,15 @@ async def test_credit(
     assert await now_is(database, quote) == (after, paid, before[1])
 
 
+@pytest.mark.parametrize("received", (0, 999, 9_999, 10_000, 12_345))
+async def test_what_was_received_before_a_quote_is_stored_counts_as_if_it_came_later(
+    database: Database, received: int
+) -> None:
+    quote = await add(database, State.UNPAID)
+    await database.write(quotes.credit_on, quote.payment_hash, received, NOW)
+    assert await database.read(quotes.quote_on, quote.id) == quotes.credited(quote, received)
+
+
 async def test_a_payment_of_an_invoice_that_is_not_ours(database: Database) -> None:
     assert await database.write(quotes.credit_on, bytes(32), 10_000, NOW) == 0
 

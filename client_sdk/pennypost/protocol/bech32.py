@@ -17,6 +17,7 @@ CHECKSUM: Final = 6
 """Groups of the checksum."""
 
 _VALUES: Final = {char: value for value, char in enumerate(ALPHABET)}
+_CHARACTERS: Final = bytes.maketrans(bytes(range(32)), ALPHABET.encode())
 _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 
 
@@ -24,7 +25,7 @@ def encode(prefix: str, groups: Sequence[int]) -> str:
     """The text of a lower-case prefix and numbers below 32, with its checksum."""
     rest = _polymod([*_expand(prefix), *groups, *[0] * CHECKSUM]) ^ 1
     checksum = [(rest >> 5 * (CHECKSUM - 1 - place)) & 31 for place in range(CHECKSUM)]
-    return f"{prefix}1{''.join(ALPHABET[group] for group in [*groups, *checksum])}"
+    return f"{prefix}1{bytes([*groups, *checksum]).translate(_CHARACTERS).decode()}"
 
 
 def decode(text: str, most: int) -> tuple[str, list[int]] | None:
@@ -66,9 +67,17 @@ def _expand(prefix: str) -> list[int]:
 def _polymod(values: Iterable[int]) -> int:
     rest = 1
     for value in values:
-        top = rest >> 25
-        rest = (rest & 0x1FFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATOR):
-            if top >> bit & 1:
-                rest ^= generator
+        rest = (rest & 0x1FFFFFF) << 5 ^ value ^ _REMAINDERS[rest >> 25]
     return rest
+
+
+def _remainder(top: int) -> int:
+    """What a group of five bits becomes when it leaves the checksum at the top."""
+    rest = 0
+    for bit, generator in enumerate(_GENERATOR):
+        if top >> bit & 1:
+            rest ^= generator
+    return rest
+
+
+_REMAINDERS: Final = tuple(map(_remainder, range(32)))

@@ -7,6 +7,7 @@ Only what such an invoice needs. `bolt11` reads what this writes. Randomness and
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
 from typing import Any, Final
@@ -54,8 +55,14 @@ def write_invoice(
         *_field("9", _number(FEATURES)),
     ]
     prefix = f"ln{network}{_amount(msat)}"
-    signature: bytes = _PrivateKey(key).sign_recoverable(sha256(prefix.encode() + _bytes(groups)).digest(), hasher=None)
+    signature: bytes = _signer(key).sign_recoverable(sha256(prefix.encode() + _bytes(groups)).digest(), hasher=None)
     return bech32.encode(prefix, groups + _groups(signature))
+
+
+@lru_cache(maxsize=1)
+def _signer(key: bytes) -> Any:
+    """It calculates two public keys when it is made, which costs more than a signature."""
+    return _PrivateKey(key)
 
 
 def _amount(msat: int) -> str:
