@@ -304,8 +304,8 @@ foreign_closed = Table(
     Column("collected", Boolean, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Rows of the journal that the operator closed while nobody could say what became of them. `stamps`: a hash of their Ys.
-The same event with the same stamps goes on with the outputs written here; no secret and no body is. `letter`: not a
+"""Rows of the journal that the operator closed while nobody could say what became of them. `stamps`: a hash of their
+Ys. The same event with the same stamps goes on with the outputs written here; no secret and no body is. `letter`: not a
 change of the treasury's own. `collected`: the proofs were found since, and are in the treasury or were."""
 
 treasury = Table(

@@ -11,6 +11,8 @@
               ▼
        commit_on           event, proofs into the treasury, end of the row: one transaction
 
+    in doubt for long ▶ doubt.py: the operator looks again, or closes the row; a repeat goes on where it was
+
     journal ▶ Foreign.run  what a crash left is taken up again      treasury ▶ commands: list, sweep, backup, restore
 
 A letter counts as accepted when its row is written. What happens to it during the swap, its deletion or its expiry,

@@ -19,6 +19,7 @@ from pennypost_postoffice.operate.talk import Progress, say, show
 
 if TYPE_CHECKING:
     from pennypost_mint.runtime.database import Database
+    from pennypost_postoffice.foreign.doubt import Doubts
     from pennypost_postoffice.foreign.treasury import Treasury
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
@@ -51,21 +52,32 @@ def balances(as_json: Json = False) -> None:
       pennypost office treasury list
       pennypost office treasury list --json
     """
+    from pennypost_postoffice.foreign.doubt import open_on
     from pennypost_postoffice.foreign.treasury import balances_on
     from pennypost_postoffice.operate.opening import opened
 
-    async def run() -> list[Any]:
+    async def run() -> Any:
         async with opened(load_settings()) as database:
-            return await database.read(balances_on)
+            return await database.read(balances_on), *await database.read(open_on)
 
-    found = _run(run())
+    found, swaps, closed = _run(run())
     lines = [
         f"{each.mint}: {each.sat} sat in {each.proofs} proofs"
         + f", {each.in_tokens} sat in a token that nobody took yet" * bool(each.in_tokens)
         + (f", {each.under_way} swaps under way since {_when(each.oldest)}" if each.under_way else "")
         for each in found
     ]
-    show({"mints": [each._asdict() for each in found]}, "\n".join(lines) or "Nothing was earned elsewhere.", as_json)
+    lines += [
+        f"  {each['id']}: {each['sat']} sat, {_what(each['letter'])} of {_when(each['since'])},"
+        f" last asked {_when(each['asked'])}"
+        for each in swaps
+    ]
+    lines += [
+        f"  {each['id']}: {each['sat']} sat, {_what(each['letter'])}, closed {_when(each['closed'])}: {each['reason']}"
+        for each in closed
+    ]
+    result = {"mints": [each._asdict() for each in found], "swaps": swaps, "closed": closed}
+    show(result, "\n".join(lines) or "Nothing was earned elsewhere.", as_json)
 
 
 @treasury.command()
@@ -120,6 +132,69 @@ def check(mint: Mint = None, as_json: Json = False) -> None:
                 show(found._asdict(), text, as_json)
 
     _run(run())
+
+
+@treasury.command()
+def retry(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="Swaps; all of them without one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the mints once more what became of swaps; never for a swap, since nobody waits for it.
+
+    What the mint says now is carried out: the letter is stored and its sender hears `duplicate` when he repeats it, or
+    the stamp was left alone and pays when he does. Closed swaps are asked for, too: what was signed for them comes in.
+
+    Examples:
+
+      pennypost office treasury retry
+      pennypost office treasury retry 5c83…e1 --json
+    """
+
+    async def run() -> list[Any]:
+        async with _doubts() as doubts:
+            return await doubts.look(ids or ())
+
+    found = _run(run())
+    lines = [f"{each.id}: {SAID[each.result]}" for each in found]
+    show({"swaps": [each._asdict() for each in found]}, "\n".join(lines) or "No swap is under way.", as_json)
+
+
+@treasury.command()
+def close(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="The swap, as `treasury list` names it.")],
+    reason: Annotated[str, typer.Option(help="Kept with it, for you alone.")],
+    as_json: Json = False,
+) -> None:
+    """Wait no longer for a mint that does not say what became of a swap; ten minutes after it was last asked.
+
+    The letter is not stored, and its sender was told so: `overloaded`, to come again with the same stamp. When he does,
+    the mint is asked for the same swap as before, so a stamp that it took after all still pays for this letter.
+
+    Examples:
+
+      pennypost office treasury close 5c83…e1 --reason "the mint is gone"
+    """
+
+    async def run() -> Any:
+        async with _doubts() as doubts:
+            return await doubts.close(identifier, reason)
+
+    done = _run(run())
+    show(done._asdict(), f"{done.id}: {SAID[done.result]}", as_json)
+
+
+SAID = {
+    "stored": "the mint had taken the stamp: the letter is stored now",
+    "changed": "the mint had changed these proofs: the new ones are in the treasury",
+    "untouched": "the mint left the stamp alone: it pays when its sender comes again",
+    "spent": "the stamp was spent elsewhere: its sender hears so when he comes again",
+    "unknown": "the mint does not say; it stays",
+    "away": "the mint does not answer; it stays",
+    "unlisted": "PENNYPOST_MINT_URLS does not name its mint; it stays",
+    "gone": "a server was faster: it is over, or somebody came again",
+    "closed": "closed; if its sender comes again with the same stamp, it goes on where it was",
+    "collected": "closed before; the mint had signed after all, and the proofs are in the treasury now",
+}
 
 
 @treasury.command()
@@ -191,12 +266,37 @@ async def _opened() -> AsyncIterator[_Open]:
             await held.close()
 
 
+@asynccontextmanager
+async def _doubts() -> AsyncIterator[Doubts]:
+    from pennypost_postoffice.foreign.doubt import Doubts
+    from pennypost_postoffice.office import load_prices
+    from pennypost_postoffice.operate.opening import opened
+    from pennypost_postoffice.roles import open_office_seed
+
+    settings = load_settings()
+    async with opened(settings) as database:
+        seed = await open_office_seed(database, settings, make=False)
+        found = Doubts(database, settings.mints, seed, load_prices(settings.price_file))
+        try:
+            yield found
+        finally:
+            await found.end()
+
+
 def _part(progress: Progress) -> Callable[[int, int], None]:
     return lambda done, total: progress.show(done, done / total if total else 0.0)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
+    from pennypost_mint.runtime.logs import configure_logs
+
+    # what a mint did wrong is said on stderr: stdout is for the result
+    configure_logs(load_settings().log)
     return asyncio.run(work)
+
+
+def _what(letter: bool) -> str:
+    return "a letter" if letter else "change of the treasury's"
 
 
 def _when(seconds: int | None) -> str:

@@ -29,6 +29,7 @@ from pennypost.protocol.errors import (
 )
 from pennypost_mint.runtime.limits import FOREIGN_AT_ONCE, FOREIGN_ROWS
 from pennypost_mint.runtime.logs import logger
+from pennypost_postoffice.foreign.closed import was_closed_on
 from pennypost_postoffice.foreign.exchange import TROUBLE, Exchange
 from pennypost_postoffice.foreign.journal import Begin, Entry, Input, Order, StampInUse, begin_on
 from pennypost_postoffice.foreign.line import Nonsense, Refusal, Unanswered
@@ -207,10 +208,14 @@ class Desk:
         return None
 
     async def _order(self, post: Post) -> Order:
-        """What the stamp is swapped for. Raises StampError, and what `Mint` raises."""
+        """What the stamp is swapped for. Raises StampError, what `Mint` raises, and TROUBLE.
+
+        A stamp that is remembered as spent may have been taken for a swap of this very event that was closed.
+        """
         stamp, now = post.foreign, self._office.now()
         assert stamp is not None
-        if self._foreign.knows_spent(stamp.proofs):
+        spent = self._foreign.knows_spent(stamp.proofs)
+        if spent and not await self._office.database.read(was_closed_on, post.id):
             raise StampSpent
         keysets = [await self.mint.find(proof.id) for proof in stamp.proofs]
         for keyset in keysets:

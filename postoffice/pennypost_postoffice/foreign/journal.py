@@ -2,7 +2,8 @@
 
     begin_on ▶ row ──┬─ touch_on before each further request     renew_on with other outputs, when none can be signed
                      ├─ end_on, in the transaction that stores the event: proofs in, row gone
-                     └─ drop_on, when it is known that nothing was swapped
+                     ├─ drop_on, when it is known that nothing was swapped
+                     └─ close_on, when the operator waits no longer (closed.py)
 
 While an event has a row nothing else stores it: `claimed_on` is asked by every commit after its INSERT, and `begin_on`
 waits for commits under way by inserting the event itself for a moment. Lock order: … feed < counters < journal < inputs
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import Connection, delete, select, update
 
 from pennypost_mint.runtime.sets import delete_in, insert_ignore, insert_rows, select_in
+from pennypost_postoffice.foreign.closed import outputs_on, record_on, settle_on
 from pennypost_postoffice.tables import events, foreign_inputs, foreign_journal, held, treasury, treasury_counters
 
 if TYPE_CHECKING:
@@ -141,13 +143,20 @@ def begin_on(connection: Connection, post: Post, order: Order, now_ms: int) -> E
 
 
 def add_on(connection: Connection, event_id: bytes, body: bytes | None, order: Order, now_ms: int) -> Entry:
-    """The row itself; without a `body` the inputs are the treasury's own. Raises StampInUse."""
+    """The row itself; without a `body` the inputs are the treasury's own. Raises StampInUse.
+
+    One that was closed goes on with the outputs of before: they may be signed.
+    """
     inputs = tuple(sorted(order.inputs))
-    counter = order.counter
-    if counter is None:
-        counter = _count_on(connection, order.mint, order.keyset, len(order.amounts))
-    entry = Entry(event_id, order.mint, body, order.keyset, counter, order.amounts, now_ms, now_ms, inputs)
-    insert_rows(connection, foreign_journal, _JOURNAL, [(*entry[:5], _written(order.amounts), now_ms, now_ms)])
+    before = outputs_on(connection, event_id, order.mint, inputs)
+    if before is not None:
+        keyset, amounts, counter = before
+    else:
+        keyset, amounts, counter = order.keyset, order.amounts, order.counter
+        if counter is None:
+            counter = _count_on(connection, order.mint, keyset, len(amounts))
+    entry = Entry(event_id, order.mint, body, keyset, counter, amounts, now_ms, now_ms, inputs)
+    insert_rows(connection, foreign_journal, _JOURNAL, [(*entry[:5], _written(amounts), now_ms, now_ms)])
     rows = [(each.y, event_id, each.keyset, each.amount, each.secret, each.c) for each in inputs]
     taken = insert_ignore(connection, foreign_inputs, _INPUT, rows, "y")
     if len(taken) < len(rows):
@@ -190,6 +199,12 @@ def claimed_on(connection: Connection, ids: Sequence[bytes]) -> set[bytes]:
     return {row[0] for row in select_in(connection, foreign_journal, ("event_id",), "event_id", ids)}
 
 
+def is_there_on(connection: Connection, entry: Entry) -> bool:
+    """Whether the row is still there, whoever asked last."""
+    found = select_in(connection, foreign_journal, ("counter",), "event_id", [entry.event_id])
+    return found == [(entry.counter,)]
+
+
 def touch_on(connection: Connection, entry: Entry, now_ms: int) -> Entry | None:
     """The row before a request: whoever knows it only as it was before cannot end it. None when it is gone."""
     asked_at = max(now_ms, entry.asked_at + 1)
@@ -212,13 +227,18 @@ def renew_on(
 
 def drop_on(connection: Connection, entry: Entry) -> bool:
     """Ends a row whose stamps were not swapped; False when another process asked the mint once more meanwhile."""
-    table = foreign_journal.c
-    gone = connection.execute(
-        delete(foreign_journal).where(table.event_id == entry.event_id, table.asked_at == entry.asked_at)
-    )
-    if not gone.rowcount:
+    if not _take_out_on(connection, entry):
         return False
-    delete_in(connection, foreign_inputs, "event_id", [entry.event_id])
+    # its numbers are free for other outputs now: nobody may go on with them
+    settle_on(connection, [entry])
+    return True
+
+
+def close_on(connection: Connection, entry: Entry, reason: str, now: int) -> bool:
+    """Ends a row of which nobody knows what became, and keeps what a repeat needs; False as `drop_on`."""
+    if not _take_out_on(connection, entry):
+        return False
+    record_on(connection, entry, reason, now)
     return True
 
 
@@ -228,14 +248,26 @@ def end_on(connection: Connection, paid: Iterable[Paid], now: int) -> None:
     ids = [each.entry.event_id for each in done]
     delete_in(connection, foreign_journal, "event_id", ids)
     delete_in(connection, foreign_inputs, "event_id", ids)
+    collected = settle_on(connection, [one.entry for one in done])
     changed = [each.y for one in done if one.entry.body is None for each in one.entry.inputs]
     delete_in(connection, treasury, "y", sorted(changed))
     rows = [
         (each.y, one.entry.mint, each.keyset, each.counter, each.amount, each.c, now // DAY)
         for one in done
+        if one.entry.event_id not in collected
         for each in one.earned
     ]
     insert_ignore(connection, treasury, _EARNED, sorted(rows), "y")
+
+
+def _take_out_on(connection: Connection, entry: Entry) -> bool:
+    table = foreign_journal.c
+    gone = connection.execute(
+        delete(foreign_journal).where(table.event_id == entry.event_id, table.asked_at == entry.asked_at)
+    )
+    if gone.rowcount:
+        delete_in(connection, foreign_inputs, "event_id", [entry.event_id])
+    return bool(gone.rowcount)
 
 
 def _is_first_on(connection: Connection, post: Post) -> bool:

@@ -7,7 +7,7 @@ Pure functions over plain tuples, so that they cross a pipe; nothing of database
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pennypost.protocol import bdhke, nut13
 from pennypost.protocol.errors import InvalidKey
@@ -64,3 +64,8 @@ def _opened(key: bytes, output: Output, c_: bytes, e: bytes, s: bytes) -> Opened
 
 FOREIGN_JOBS: dict[str, Job] = {"foreign.outputs": make_outputs, "foreign.open": open_signatures}
 """What this package asks of `Workers`."""
+
+
+async def run_here(job: str, items: list[Any]) -> list[Any]:
+    """`Workers.run` of a command, which has no processes beside it."""
+    return FOREIGN_JOBS[job](None, items)

@@ -11,25 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from pennypost.protocol.errors import (
     Overloaded,
-    PennypostError,
     StampError,
     StampLocked,
     StampRefused,
     StampTooLittle,
     StampWrongUnit,
 )
-from pennypost.protocol.event import parse_event
-from pennypost.protocol.price import Postage, PriceList, keep_until
 from pennypost.protocol.token import Proof, parse_token, spending_condition
 from pennypost_mint.runtime.limits import FOREIGN_WAITING, MAX_PROOFS, RECENT
 from pennypost_mint.runtime.logs import logger
-from pennypost_postoffice.accept import describe
 from pennypost_postoffice.foreign.desk import AGAIN, Desk
 from pennypost_postoffice.foreign.exchange import TROUBLE, Courier, Exchange
 from pennypost_postoffice.foreign.journal import MS, Entry, entries_on
+from pennypost_postoffice.foreign.letter import kept_until, letter_of
 from pennypost_postoffice.foreign.mint import UNIT, Mint
 from pennypost_postoffice.post import ForeignStamp, Post, refusal
-from pennypost_postoffice.rows import feed_record, tag_keys
 from pennypost_postoffice.stamps import mint_name
 
 if TYPE_CHECKING:
@@ -168,14 +164,7 @@ class Foreign:
 
     def post_of(self, entry: Entry) -> Post:
         """The event of a row, for its commit when nobody waits for it any more."""
-        assert entry.body is not None
-        post = Post(Courier(None, 0), monotonic())
-        post.event = parse_event(entry.body)
-        post.postage = Postage(0, self._keep_until(entry) or 0, free=True)
-        describe(post)
-        post.tag_keys = tag_keys(post.event)
-        post.record = feed_record(post.event)
-        return post
+        return letter_of(entry, Courier(None, 0), self.office.policy.prices)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs it beside everything else; what goes wrong is logged, and the rows it had are adopted later."""
@@ -217,7 +206,7 @@ class Foreign:
             if desk is None:
                 lost.add(entry.mint)
             elif entry.event_id not in self._under_way and (replayed or self._is_left(entry)):
-                until = self._keep_until(entry)
+                until = kept_until(entry, self.office.policy.prices)
                 exchange = Exchange(self, desk, desk.swap(entry, fresh=False), until, replayed=replayed)
                 self._add(desk, exchange)
                 self.spawn(exchange.persist())
@@ -226,16 +215,6 @@ class Foreign:
 
     def _is_left(self, entry: Entry) -> bool:
         return self.now_ms() - entry.asked_at > ADOPT_AFTER * MS
-
-    def _keep_until(self, entry: Entry) -> int | None:
-        if entry.body is None:
-            return None
-        event = parse_event(entry.body)
-        try:
-            return keep_until(event, self.office.policy.prices)
-        except PennypostError:
-            # the rule for its kind is gone since
-            return keep_until(event, PriceList())
 
     def _add(self, desk: Desk, exchange: Exchange) -> None:
         self._under_way[exchange.entry.event_id] = exchange

@@ -23,7 +23,7 @@ from pennypost.protocol.answers import BlindedMessage, BlindSignature
 from pennypost.protocol.errors import PennypostError, StampForged, StampRefused, StampSpent, StampUnknownKeyset
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.logs import logger
-from pennypost_postoffice.foreign.journal import MS, Earned, Entry, touch_on
+from pennypost_postoffice.foreign.journal import MS, Earned, Entry, is_there_on, touch_on
 from pennypost_postoffice.foreign.line import Nonsense, Refusal, Unanswered
 from pennypost_postoffice.foreign.mint import Mint
 from pennypost_postoffice.foreign.outputs import Opened, Output
@@ -78,7 +78,7 @@ class Unknown(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """Another process ended the row."""
+    """Another process, or the operator, ended the row."""
 
 
 Outcome = Swapped | Refused | Outdated | Untouched | Unknown | Gone
@@ -110,10 +110,27 @@ class Swap:
             log.warning("a mint elsewhere refuses a question", mint=self._mint.url, number=error.number)
             return Unknown()
 
-    async def _attempt(self, forward: bool) -> Outcome:
+    async def restored(self) -> tuple[Earned, ...]:
+        """What the mint signed for the row's outputs, empty where it did not. Raises Unanswered, Nonsense, Refusal."""
         entry = self.entry
         keys = await self._mint.keys(entry.keyset)
+        return await self._restored(keys, await self._ours())
+
+    async def _ours(self) -> list[Output]:
+        entry = self.entry
         (ours,) = await self._run("foreign.outputs", [(self._seed, entry.keyset, entry.counter, len(entry.amounts))])
+        return ours
+
+    async def _restored(self, keys: dict[int, bytes], ours: Sequence[Output]) -> tuple[Earned, ...]:
+        found = await self._mint.restore(_messages(self.entry, ours))
+        return await self._opened(keys, ours, _in_order(ours, found), restored=True) if found else ()
+
+    async def _attempt(self, forward: bool) -> Outcome:
+        entry = self.entry
+        if not forward and not await self._database.read(is_there_on, entry):
+            return Gone()
+        keys = await self._mint.keys(entry.keyset)
+        ours = await self._ours()
         refused: int | None = None
         if forward:
             if not await self._touch():
@@ -133,9 +150,8 @@ class Swap:
                 log.warning("a mint elsewhere misbehaves", mint=self._mint.url, reason=str(error))
         states = await self._mint.states([each.y for each in entry.inputs])
         if "SPENT" in states:
-            found = await self._mint.restore(_messages(entry, ours))
-            if found:
-                return Swapped(await self._opened(keys, ours, _in_order(ours, found), restored=True))
+            if earned := await self._restored(keys, ours):
+                return Swapped(earned)
             return Unknown() if self._is_open() else Refused(StampSpent())
         if "PENDING" in states or self._is_open() or refused in PENDING:
             return Unknown()

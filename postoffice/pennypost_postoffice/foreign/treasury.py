@@ -40,7 +40,7 @@ from pennypost_postoffice.foreign.journal import (
 )
 from pennypost_postoffice.foreign.line import Refusal
 from pennypost_postoffice.foreign.mint import BATCH, UNIT, Mint, fee, split
-from pennypost_postoffice.foreign.outputs import FOREIGN_JOBS, Opened, Output
+from pennypost_postoffice.foreign.outputs import Opened, Output, run_here
 from pennypost_postoffice.foreign.swap import Gone, Refused, Swap, Swapped, Unknown
 from pennypost_postoffice.tables import foreign_inputs, foreign_journal, treasury, treasury_counters
 
@@ -221,7 +221,7 @@ class Treasury:
 
     async def _settle(self, entry: Entry, *, fresh: bool) -> bool:
         """Whether the swap was done. Raises MintAway while nobody can say."""
-        swap = Swap(entry, self._mint(entry.mint), self._database, _run, self._seed, fresh=fresh)
+        swap = Swap(entry, self._mint(entry.mint), self._database, run_here, self._seed, fresh=fresh)
         for attempt in range(TRIES):
             outcome = await swap.attempt(forward=True)
             if isinstance(outcome, Swapped):
@@ -254,7 +254,7 @@ class Treasury:
         return spent
 
     async def _restored(self, mint: Mint, keyset: str, first: int) -> list[Row]:
-        (ours,) = await _run("foreign.outputs", [(self._seed, keyset, first, BATCH)])
+        (ours,) = await run_here("foreign.outputs", [(self._seed, keyset, first, BATCH)])
         outputs: list[Output] = ours
         messages = [BlindedMessage(1, keyset, each.b.hex()) for each in outputs]
         signed = await _asked(mint.restore(messages))
@@ -270,7 +270,7 @@ class Treasury:
                 made = (bytes.fromhex(signature.C_), bytes.fromhex(e), bytes.fromhex(s))
                 items.append((keys[signature.amount], output, *made))
                 places.append((first + place, signature.amount))
-        opened: list[Opened] = await _run("foreign.open", items)
+        opened: list[Opened] = await run_here("foreign.open", items)
         today = int(time.time()) // DAY
         return [
             Row(made[0], mint.url, keyset, counter, amount, made[1], today, None)
@@ -336,11 +336,6 @@ def take_in_on(connection: Connection, rows: Sequence[Row], keyset: str, mint: s
     )
     fresh = insert_ignore(connection, treasury, COLUMNS, sorted(rows), "y")
     return sum(row.amount for row in rows if row.y in fresh)
-
-
-async def _run(job: str, items: list[Any]) -> list[Any]:
-    """`Workers.run` of a command, which has no processes beside it."""
-    return FOREIGN_JOBS[job](None, items)
 
 
 async def _asked(question: Any) -> Any:

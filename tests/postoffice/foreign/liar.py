@@ -48,6 +48,7 @@ class Liar:
         self.http = httpx.AsyncClient(trust_env=False, timeout=30)
         self.asked: Counter[str] = Counter()
         self.bodies: dict[str, list[bytes]] = {}
+        self.heads: list[str] = []
         self._behaviours: dict[str, tuple[int, Behaviour]] = {}
         self._server: asyncio.Server | None = None
         self._handlers: set[asyncio.Task[None]] = set()
@@ -105,6 +106,7 @@ class Liar:
         lengths = [line for line in head.lower().split("\r\n") if line.startswith("content-length:")]
         body = await reader.readexactly(int(lengths[0].partition(":")[2])) if lengths else b""
         self.asked[path] += 1
+        self.heads.append(head)
         self.bodies.setdefault(path, []).append(body)
         request = Request(self, method, path, body)
         times, behaviour = self._behaviours.get(path, (0, None))

@@ -1,0 +1,324 @@
+"""Swaps of which a mint does not say what became: the operator looks again, or closes them, and senders come again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pennypost.cli import main
+from pennypost.protocol.errors import InvalidInput, MintAway, Overloaded
+from pennypost.protocol.event import Event
+from pennypost.protocol.price import PriceList
+from pennypost.protocol.token import Proof
+from pennypost_mint.runtime.logs import configure_logs
+from pennypost_postoffice import office as offices
+from pennypost_postoffice.foreign import exchange
+from pennypost_postoffice.foreign import swap as swaps
+from pennypost_postoffice.foreign import treasury as treasuries
+from pennypost_postoffice.foreign.closed import Closed, closed_on
+from pennypost_postoffice.foreign.doubt import Doubts, Look
+from pennypost_postoffice.foreign.treasury import Treasury
+from tests.postoffice.foreign.conftest import Books
+from tests.postoffice.foreign.liar import Answer, Behaviour, Liar, Request, hang_up, spent, swallow, trouble
+from tests.postoffice.house import House
+from tests.support.relay import letter
+
+pytestmark = pytest.mark.usefixtures("quick", "at_once")
+
+SWAP, STATE, RESTORE = "/v1/swap", "/v1/checkstate", "/v1/restore"
+REASON = "the mint is gone"
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is under way any more after a moment."""
+    monkeypatch.setattr(swaps, "QUIET", 0.4)
+    monkeypatch.setattr(offices, "HELD_BACK", 0.6)
+
+
+@pytest_asyncio.fixture
+async def doubts(liar: Liar, office: House) -> AsyncIterator[Doubts]:
+    """The operator's command, beside the server."""
+    foreign = office.office.foreign
+    assert foreign is not None
+    opened = Doubts(office.office.database, [liar.url], foreign.seed, PriceList())
+    yield opened
+    await opened.end()
+
+
+sqlite_only = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
+"""For what does not depend on the database."""
+
+
+class Street:
+    """A sender, and what is written down."""
+
+    def __init__(self, elsewhere: House, liar: Liar, office: House, books: Books, doubts: Doubts) -> None:
+        self.elsewhere, self.liar, self.office, self.books, self.doubts = elsewhere, liar, office, books, doubts
+
+    def token(self, proof: Proof) -> str:
+        return self.elsewhere.purse.token(proof, url=self.liar.url)
+
+    async def post(self, event: Event, proof: Proof) -> Any:
+        async with self.office.relay() as relay:
+            return await relay.post(event, self.token(proof))
+
+    async def stored(self, event: Event) -> bool:
+        async with self.office.relay() as relay:
+            return bool(await relay.fetch({"ids": [event.id]}))
+
+    async def closed(self) -> list[Closed]:
+        return await self.office.office.database.read(closed_on)
+
+    async def in_doubt(self, behaviour: Behaviour = hang_up) -> tuple[Event, Proof]:
+        """A letter whose sender was told to come again, and whose mint says nothing."""
+        event, proof = letter(), self.elsewhere.purse.proof()
+        self.liar.lie(SWAP, behaviour)
+        self.liar.lie(STATE, trouble)
+        assert (await self.post(event, proof)).code == "overloaded"
+        (entry,) = await self.books.journal()
+        assert entry.event_id.hex() == event.id
+        return event, proof
+
+    async def close(self, event: Event) -> Look:
+        """As soon as no request may be under way any more."""
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    return await self.doubts.close(event.id, REASON)
+                except Overloaded:
+                    await asyncio.sleep(0.05)
+
+    async def left_alone(self) -> None:
+        """The server has noticed."""
+        foreign = self.office.office.foreign
+        assert foreign is not None
+        async with asyncio.timeout(10):
+            while foreign._under_way:
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def street(elsewhere: House, liar: Liar, office: House, books: Books, doubts: Doubts) -> Street:
+    return Street(elsewhere, liar, office, books, doubts)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["the stamp was left alone", "the stamp was taken"])
+async def test_a_sender_who_comes_again_after_a_closing(street: Street, done: bool) -> None:
+    """He loses nothing: the same request to the mint, byte for byte, and his stamp pays once."""
+    event, proof = await street.in_doubt(swallow if done else hang_up)
+    assert (await street.close(event)).result == "closed"
+    assert await street.books.journal() == [] and await street.books.inputs() == 0
+    assert not await street.stored(event) and await street.books.earned() == 0
+    (closed,) = await street.closed()
+    assert closed.reason == REASON and closed.letter and closed.event_id.hex() == event.id
+    await street.left_alone()
+    street.liar.repent()
+    assert (await street.post(event, proof)).accepted
+    assert await street.stored(event) and await street.books.earned() == 1
+    assert await street.elsewhere.spent(proof) == [True]
+    assert len(set(street.liar.bodies[SWAP])) == 1, "never other outputs"
+    assert await street.closed() == [] and await street.books.journal() == []
+    assert (await street.post(event, proof)).duplicate
+
+
+async def test_other_uses_after_a_closing(street: Street) -> None:
+    """A stamp that was left alone pays for another letter; the letter may come with another stamp."""
+    event, proof = await street.in_doubt()
+    await street.close(event)
+    street.liar.repent()
+    assert (await street.post(letter(), proof)).accepted
+    assert (await street.post(event, proof)).code == "stamp-spent"
+    assert await street.closed() == [], "it is known now that nothing was signed"
+    other = street.elsewhere.purse.proof()
+    assert (await street.post(event, other)).accepted
+    assert await street.elsewhere.spent(proof, other) == [True, True] and await street.books.earned() == 2
+
+
+@sqlite_only
+async def test_a_stamp_that_was_taken_pays_for_its_own_letter_alone(street: Street) -> None:
+    event, proof = await street.in_doubt(swallow)
+    await street.close(event)
+    street.liar.repent()
+    assert (await street.post(letter(), proof)).code == "stamp-spent"
+    assert (await street.post(event, proof)).accepted and await street.books.earned() == 1
+
+
+async def test_what_was_signed_for_a_closed_swap_comes_in_once(street: Street) -> None:
+    """Whoever comes first, the operator or the sender: one stamp earns one sat, and the letter is stored."""
+    event, proof = await street.in_doubt(swallow)
+    await street.close(event)
+    assert [each.result for each in await street.doubts.look()] == ["collected"]
+    assert await street.books.earned() == 1 and (await street.closed())[0].collected
+    assert [each.result for each in await street.doubts.look()] == ["closed"]
+    street.liar.repent()
+    assert (await street.post(event, proof)).accepted and await street.stored(event)
+    assert await street.books.earned() == 1 and await street.closed() == []
+
+
+LOOKS: list[tuple[str, Behaviour, Behaviour | None, str]] = [
+    ("it was taken", swallow, None, "stored"),
+    ("it was left alone", hang_up, None, "untouched"),
+    ("the mint says nothing", hang_up, trouble, "unknown"),
+]
+
+
+@sqlite_only
+@pytest.mark.parametrize(("case", "swap", "state", "result"), LOOKS, ids=[row[0] for row in LOOKS])
+async def test_a_look_carries_out_what_the_mint_says(
+    street: Street, monkeypatch: pytest.MonkeyPatch, case: str, swap: Behaviour, state: Behaviour | None, result: str
+) -> None:
+    """The command alone: the server looks after it once a minute, as in life."""
+    monkeypatch.setattr(exchange, "PAUSE", (60.0, 60.0, 60.0))
+    event, _ = await street.in_doubt(swap)
+    asked = street.liar.asked[SWAP]
+    street.liar.repent()
+    if state is not None:
+        street.liar.lie(STATE, state)
+    await asyncio.sleep(swaps.QUIET)
+    (found,) = await street.doubts.look([event.id])
+    assert (found.result, found.sat, found.letter) == (result, 1, True)
+    assert street.liar.asked[SWAP] == asked, "nobody waits: no swap is asked for"
+    assert await street.stored(event) == (result == "stored")
+    assert await street.books.earned() == (result == "stored")
+    assert len(await street.books.journal()) == (result == "unknown")
+
+
+@sqlite_only
+async def test_a_mint_that_takes_a_stamp_and_never_signs(street: Street) -> None:
+    """It says spent, and knows nothing of our outputs: ten minutes later that is its word, and no row stays."""
+
+    async def taken(request: Request) -> Answer | None:
+        ys = json.loads(request.body)["Ys"]
+        return 200, json.dumps({"states": [{"Y": y, "state": "SPENT"} for y in ys]}).encode(), {}
+
+    street.liar.lie(SWAP, spent)
+    street.liar.lie(STATE, taken)
+    event, proof = letter(), street.elsewhere.purse.proof()
+    assert (await street.post(event, proof)).code == "stamp-spent"
+    assert await street.books.journal() == [] and not await street.stored(event)
+
+
+@sqlite_only
+async def test_a_mint_that_says_pending_for_good(street: Street) -> None:
+    """Only the operator ends that."""
+
+    async def pending(request: Request) -> Answer | None:
+        ys = json.loads(request.body)["Ys"]
+        return 200, json.dumps({"states": [{"Y": y, "state": "PENDING"} for y in ys]}).encode(), {}
+
+    event, _ = await street.in_doubt()
+    street.liar.lie(STATE, pending)
+    await asyncio.sleep(swaps.QUIET)
+    assert [each.result for each in await street.doubts.look()] == ["unknown"]
+    assert (await street.close(event)).result == "closed"
+    await street.left_alone()
+
+
+@sqlite_only
+async def test_what_cannot_be_closed(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    event, _ = await street.in_doubt()
+    monkeypatch.setattr(swaps, "QUIET", 600.0)
+    with pytest.raises(Overloaded):
+        await street.doubts.close(event.id, REASON)
+    with pytest.raises(InvalidInput):
+        await street.doubts.close("00" * 32, REASON)
+    with pytest.raises(InvalidInput):
+        await street.doubts.look(["00" * 32])
+    for bad in ("", " ", "two\nlines", "x" * 257):
+        with pytest.raises(InvalidInput):
+            await street.doubts.close(event.id, bad)
+    assert len(await street.books.journal()) == 1
+    nobody = Doubts(street.office.office.database, [], bytes(32), PriceList())
+    assert [each.result for each in await nobody.look()] == ["unlisted"]
+    monkeypatch.setattr(swaps, "QUIET", 0.0)
+    assert (await nobody.close(event.id, "it left")).result == "closed", "also for a mint that is not listed any more"
+
+
+@sqlite_only
+async def test_what_the_mint_says_goes_before_a_closing(street: Street) -> None:
+    event, _ = await street.in_doubt(swallow)
+    await asyncio.sleep(swaps.QUIET)
+    street.liar.repent()
+    # the server may be faster
+    with suppress(InvalidInput):
+        assert (await street.doubts.close(event.id, REASON)).result in ("stored", "gone")
+    async with asyncio.timeout(10):
+        while await street.books.journal():
+            await asyncio.sleep(0.02)
+    assert await street.stored(event) and await street.closed() == [] and await street.books.earned() == 1
+
+
+async def test_change_of_the_treasury_is_closed_and_swept_again(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mint had changed the proofs: the old ones are forgotten as lost, the new ones come in."""
+    monkeypatch.setattr(treasuries, "TOKEN_PROOFS", 2)
+    monkeypatch.setattr(treasuries, "TRIES", 1)
+    for _ in range(4):
+        assert (await street.post(letter(), street.elsewhere.purse.proof())).accepted
+    foreign = street.office.office.foreign
+    assert foreign is not None
+    till = Treasury(street.office.office.database, [street.liar.url], foreign.seed)
+    try:
+        street.liar.lie(SWAP, swallow)
+        street.liar.lie(STATE, trouble)
+        with pytest.raises(MintAway):
+            await till.sweep(street.liar.url, lambda done, total: None)
+        (entry,) = await street.books.journal()
+        assert entry.body is None
+        assert (await street.doubts.close(entry.event_id.hex(), REASON)).result == "closed"
+        street.liar.repent()
+        assert [each.result for each in await street.doubts.look()] == ["collected"]
+        assert await street.closed() == [], "nobody comes again with these"
+        found = await till.check(street.liar.url, lambda done, total: None)
+        assert (found.good, found.lost) == (4, 4)
+        swept = await till.sweep(street.liar.url, lambda done, total: None)
+        assert swept.sat == 4
+    finally:
+        await till.close()
+
+
+async def test_the_commands(
+    street: Street,
+    liar: Liar,
+    tmp_path: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`list`, `retry` and `close` as the operator types them, beside the running server."""
+    # the server of this test speaks on stderr, as one in a process of its own does
+    configure_logs("text")
+    monkeypatch.setenv("PENNYPOST_DATA_DIR", str(tmp_path / "office"))
+    monkeypatch.setenv("PENNYPOST_DATABASE_URL", address)
+    monkeypatch.setenv("PENNYPOST_MINT_URLS", liar.url)
+    event, proof = await street.in_doubt()
+    await asyncio.sleep(swaps.QUIET)
+
+    async def run(*arguments: str, code: int = 0) -> Any:
+        monkeypatch.setattr(sys, "argv", ["pennypost", "office", "treasury", *arguments, "--json"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            await asyncio.to_thread(main)
+        out, talk = capsys.readouterr()
+        assert (ended.value.code or 0) == code, out + talk
+        return json.loads(out)
+
+    listed = await run("list")
+    assert [(each["id"], each["letter"], each["sat"]) for each in listed["swaps"]] == [(event.id, True, 1)]
+    assert listed["mints"][0]["under_way"] == 1 and listed["closed"] == []
+    assert [each["result"] for each in (await run("retry"))["swaps"]] == ["unknown"]
+    assert (await run("close", "00" * 32, "--reason", REASON, code=3))["error"] == "invalid-input"
+    assert (await run("close", event.id, "--reason", REASON))["result"] == "closed"
+    listed = await run("list")
+    assert listed["swaps"] == [] and [(each["id"], each["reason"]) for each in listed["closed"]] == [(event.id, REASON)]
+    assert proof.secret not in json.dumps(listed)
