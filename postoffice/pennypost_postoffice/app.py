@@ -35,6 +35,7 @@ from pennypost_mint.runtime.settings import RELOADED, Settings
 from pennypost_postoffice.foreign.outputs import FOREIGN_JOBS
 from pennypost_postoffice.office import Office, load_prices
 from pennypost_postoffice.pages.routes import pages_router
+from pennypost_postoffice.pages.shop import Shop, shop_of
 from pennypost_postoffice.roles import open_keys
 from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.verify import OFFICE_JOBS
@@ -91,7 +92,7 @@ class Service:
         await workers.start()
         keyring.before_change.append(workers.update)
         self._http = _application(self, database)
-        self._http.include_router(pages_router())
+        self._http.include_router(pages_router(self._shop))
         last_use: LastUse | None = None
         if keyring.keysets:
             self._beside(keyring.follow())
@@ -122,6 +123,9 @@ class Service:
         """Runs `work` until the service is closed."""
         task = asyncio.create_task(work)
         self._stack.push_async_callback(_ended, task)
+
+    def _shop(self) -> Shop:
+        return shop_of(self.settings, self.office, has_mint=self._mint is not None)
 
     def reload(self) -> None:
         """Reads settings and prices again and takes on those of RELOADED. What cannot be read changes nothing."""

@@ -144,7 +144,7 @@ def information_of(office: Office) -> dict[str, object]:
         description=marks.get(DESCRIPTION, settings.description),
         icon=marks.get(ICON),
         mints=office.mints,
-        payments_url=office.mints[0],
+        payments_url=f"{settings.url}/buy",
         prices=office.policy.prices,
         supported_nips=(*NIPS, 86, 98) if settings.operators else NIPS,
         software=SOFTWARE,

@@ -107,7 +107,7 @@ async def test_what_each_of_them_serves(mint: Server, office: Server) -> None:
         assert (await http.get(office.url + "/v1/keys")).status_code == 404
         assert (await http.get(office.url + "/v1/info")).status_code == 404
         document = (await http.get(office.url + "/", headers={"accept": "application/nostr+json"})).json()
-        assert document["payments_url"] == mint.url
+        assert document["payments_url"] == f"{office.url}/buy"
         assert document["fees"]["publication"][0]["method"]["Cashu"]["mints"] == [mint.url]
         assert document["fees"]["stamp"][0]["mints"] == [mint.url]
         assert len(document["self"]) == 64

@@ -29,7 +29,7 @@ def test_every_file_is_served_as_it_was_built(http: httpx.Client) -> None:
         assert "content-encoding" not in plain.headers
         packed = http.get(f"/assets/{name}", headers={"accept-encoding": "gzip, br"})
         assert (packed.headers["content-encoding"], packed.content) == ("gzip", asset.body)
-        assert gzip.decompress(asset.compressed) == asset.body
+        assert gzip.decompress(asset.packed) == asset.body
 
 
 def test_headers_and_conditions(http: httpx.Client) -> None:

@@ -5,39 +5,69 @@ GET /assets/{name}    a built file: its name has its hash, so it is kept for eve
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+
 from fastapi import APIRouter, Request, Response
 
 from pennypost.protocol.errors import NotFound
-from pennypost_postoffice.pages.assets import PATH, assets
+from pennypost_postoffice.pages.assets import PATH, Asset, assets
+from pennypost_postoffice.pages.buy import buy_page, check_page, wallet_page
+from pennypost_postoffice.pages.security import security_headers
+from pennypost_postoffice.pages.shop import Shop
 
+ASSET_HEADERS = {"cross-origin-resource-policy": "same-origin", "x-content-type-options": "nosniff"}
 FOR_EVER = "public, max-age=31536000, immutable"
+ANY_RELAY = ("wss:",)
+"""A wallet's relay can be anywhere (NIP-47)."""
 
 
-def pages_router() -> APIRouter:
-    """The routes of every process, whatever its role."""
+def pages_router(shop: Callable[[], Shop]) -> APIRouter:
+    """The routes of every process, whatever its role; `shop` says what it sells now."""
     router = APIRouter(tags=["pages"])
 
     async def asset(request: Request, name: str) -> Response:
-        """Compressed for whoever takes gzip; 304 for whoever has it."""
         found = assets().get(name)
         if found is None:
             raise NotFound
-        headers = {
-            "cache-control": FOR_EVER,
-            "cross-origin-resource-policy": "same-origin",
-            "etag": found.etag,
-            "vary": "accept-encoding",
-            "x-content-type-options": "nosniff",
-        }
-        if found.etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        body = found.body
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            body, headers["content-encoding"] = found.compressed, "gzip"
-        return Response(body, media_type=found.media_type, headers=headers)
+        headers = {"cache-control": FOR_EVER, "vary": "accept-encoding"} | ASSET_HEADERS
+        return answer(request, found, headers)
 
     served(router, PATH + "{name}", asset, "A script, style or drawing of the pages; for ever the same")
+
+    def page(write: Callable[[Shop], bytes], more: tuple[str, ...] = ()) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            sold = shop()
+            return html_response(request, write(sold), security_headers(connect=(*sold.connects, *more)))
+
+        return endpoint
+
+    served(router, "/buy", page(buy_page), "Buy stamps from any Lightning wallet")
+    served(router, "/buy/wallet", page(wallet_page, ANY_RELAY), "Pay an invoice from a connected wallet")
+    served(router, "/buy/check", page(check_page), "Check and merge tokens")
     return router
+
+
+def html_response(request: Request, body: bytes, headers: dict[str, str]) -> Response:
+    """A page that says the same to everyone; `headers` are those of `security_headers`."""
+    headers = headers | {"cache-control": "no-cache", "vary": "accept, accept-encoding"}
+    return answer(request, _as_asset(body), headers)
+
+
+def answer(request: Request, asset: Asset, headers: dict[str, str]) -> Response:
+    """Compressed for whoever takes gzip, each form under an entity tag of its own; 304 for whoever has it."""
+    packed = "gzip" in request.headers.get("accept-encoding", "")
+    headers = headers | {"etag": asset.packed_etag if packed else asset.etag}
+    if headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    if packed:
+        headers["content-encoding"] = "gzip"
+    return Response(asset.packed if packed else asset.body, media_type=asset.media_type, headers=headers)
+
+
+@lru_cache(maxsize=16)
+def _as_asset(body: bytes) -> Asset:
+    return Asset.of(body, "text/html; charset=utf-8")
 
 
 def served(router: APIRouter, path: str, endpoint: object, summary: str) -> None:

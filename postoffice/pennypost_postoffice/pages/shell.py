@@ -1,6 +1,6 @@
 """The frame of every page: head, brand, ways to the other pages, foot.
 
-Text that comes from settings or strangers goes through `html.escape`; what a page gives as its body is markup.
+Text that comes from settings or strangers goes through `html.escape`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from html import escape
 from importlib.metadata import version
 
 from pennypost_postoffice.pages.assets import asset_url
+from pennypost_postoffice.pages.markup import Html
 
 PLACES = (("/", "Office"), ("/buy", "Buy stamps"), ("/buy/check", "Check a token"))
 """Where the head leads: paths and their names."""
@@ -19,17 +20,18 @@ def document(
     *,
     name: str,
     title: str,
-    main: str,
+    main: Html,
     here: str,
     styles: Sequence[str] = (),
     scripts: Sequence[str] = (),
     places: Sequence[tuple[str, str]] = PLACES,
     description: str = "",
+    note: str = "No cookies, no third parties",
 ) -> bytes:
     """A whole page in UTF-8.
 
     `name`: of the office. `title`: of the page. `main`: markup of the page itself. `here`: its path, marked among
-    `places`. `styles` and `scripts`: names of built files beside base.css ("buy.css", "buy.js").
+    `places`. `note` stands at the foot. `styles` and `scripts`: names of built files beside base.css ("buy.css", "buy.js").
     """
     sheets = "".join(f'<link rel="stylesheet" href="{asset_url(each)}">\n' for each in ("base.css", *styles))
     modules = "".join(f'<script type="module" src="{asset_url(each)}"></script>\n' for each in scripts)
@@ -59,7 +61,7 @@ def document(
 </main>
 <footer class="foot"><ul>
 <li>pennypost {escape(version("pennypost"))}</li>
-<li>No cookies, no third parties</li>
+<li>{escape(note)}</li>
 <li><a href="{asset_url("licences.txt")}">Licences of the scripts</a></li>
 </ul></footer>
 </body>

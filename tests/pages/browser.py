@@ -1,0 +1,61 @@
+"""The system's Chromium for tests of pages: found, started, and watched for what no page may do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from playwright.async_api import BrowserContext, Page, Route
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
+"""CI runs as root in a container."""
+
+
+def program() -> str | None:
+    """The browser: CHROMIUM_BIN, or the system's; None without one."""
+    return os.environ.get("CHROMIUM_BIN") or next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+class Watch:
+    """What the pages of a context did that they must not: errors in scripts, what their policy refused, strangers."""
+
+    def __init__(self, context: BrowserContext, *origins: str) -> None:
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self._origins = origins
+        context.on("request", lambda request: self._requested(request.url))
+        context.on("console", lambda message: self._said(message.type, message.text))
+        context.on("weberror", lambda error: self.complaints.append(f"error: {error.error}"))
+
+    def _requested(self, url: str) -> None:
+        self.requests.append(url)
+        if not url.startswith((*self._origins, "blob:")):
+            self.complaints.append(f"request to {url}")
+
+    def _said(self, kind: str, text: str) -> None:
+        # what the browser says of a refused or failed request is what some tests are about
+        if kind == "error" and not text.startswith(("Failed to load resource", "WebSocket connection")):
+            self.complaints.append(f"console: {text}")
+
+
+async def overflows(page: Page) -> bool:
+    """Whether the page must be scrolled sideways."""
+    return await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
+
+def lose_answer(times: int = 1) -> Callable[[Route], Any]:
+    """A route handler: the server hears the request and answers, and the answer is lost."""
+    left = [times]
+
+    async def handle(route: Route) -> None:
+        if left[0]:
+            left[0] -= 1
+            await route.fetch()
+            await route.abort("connectionreset")
+        else:
+            await route.continue_()
+
+    return handle

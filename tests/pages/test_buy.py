@@ -1,0 +1,76 @@
+"""The buy page, from the choice to stamps that other people's wallets take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from pennypost.protocol.token import parse_token
+from tests.pages.till import fragment_of, link_of, order, pay_play, purchases, shown_invoice, shown_token
+from tests.support.foreign import NutshellWallet
+from tests.support.server import Server
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+
+Contexts = Callable[..., Awaitable[BrowserContext]]
+
+
+async def test_bought_and_taken_by_nutshell(page: Page, office: Server, tmp_path: Path) -> None:
+    """Choose, pay, take; the page sees that a wallet has the stamps. Nothing of the link is ever sent."""
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(f"{request.url} {request.post_data} {request.headers}"))
+    invoice = await order(page, office, 100)
+    await expect(page.locator("#qr")).to_have_attribute("href", f"lightning:{invoice}")
+    [kept] = await purchases(page)
+    assert (kept["state"], kept["amount"], kept["request"]) == ("open", 100, invoice)
+    assert sum(output["amount"] for output in kept["outputs"]) == 100
+    link_of(page)
+    assert await pay_play(office, invoice) == 100
+    token = parse_token(await shown_token(page))
+    assert (token.mint, token.unit, sum(proof.amount for proof in token.proofs)) == (office.url, "sat", 100)
+    assert all(proof.dleq is None for proof in token.proofs)
+    secret = fragment_of(page).split(".")[1]
+    assert not [each for each in sent if secret in each]
+    assert all(proof.secret not in each for proof in token.proofs for each in sent)
+
+    wallet = NutshellWallet(tmp_path / "nutshell", office.url)
+    assert "100" in wallet.run("receive", await page.input_value("#token"))
+    await expect(page.locator("#taken")).to_be_visible(timeout=20_000)
+    assert re.search(r"\b100 sat\b", wallet.run("balance"))
+
+
+async def test_payments_url_leads_here(office: Server) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        document = (await http.get(office.url, headers={"accept": "application/nostr+json"})).json()
+        assert document["payments_url"] == f"{office.url}/buy"
+        assert (await http.get(document["payments_url"])).status_code == 200
+
+
+async def test_a_second_click_buys_nothing_twice(page: Page, office: Server) -> None:
+    quotes: list[str] = []
+    page.on("request", lambda request: quotes.append(request.url) if "mint/quote" in request.url else None)
+    await page.goto(f"{office.url}/buy")
+    await page.dblclick("#buy")
+    await page.evaluate("document.getElementById('buy').click()")
+    await shown_invoice(page)
+    assert len([url for url in quotes if url.endswith("/bolt11")]) == 1
+    assert len(await purchases(page)) == 1
+
+
+async def test_another_number(page: Page, office: Server) -> None:
+    await page.goto(f"{office.url}/buy")
+    await page.check('input[name="pack"][value="own"]')
+    for wrong in ("", "0", "-3", "1.5", "100001"):
+        await page.fill("#number", wrong)
+        await page.click("#buy")
+        await expect(page.locator("#number")).to_have_attribute("aria-invalid", "true")
+        await expect(page.locator("#number")).to_be_focused()
+    await page.fill("#number", "37")
+    await page.keyboard.press("Enter")
+    assert await pay_play(office, await shown_invoice(page)) == 37
+    assert sum(proof.amount for proof in parse_token(await shown_token(page)).proofs) == 37
