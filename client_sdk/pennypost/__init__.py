@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pennypost._sandbox import Sandbox, sandbox
     from pennypost.client import AsyncClient
     from pennypost.ledger import Balance
+    from pennypost.letters import Waiting
     from pennypost.mail import Mail, Receipt
     from pennypost.notices import Announced, NoticeReceipt
     from pennypost.offers import Bought, Sale
@@ -81,6 +82,7 @@ __all__ = [
     "ServerError",
     "ServerExtraMissing",
     "StampError",
+    "Waiting",
     "WalletError",
     "sandbox",
 ]
@@ -99,6 +101,7 @@ _HOMES = {
     "Receipt": "mail",
     "Sale": "offers",
     "Sandbox": "_sandbox",
+    "Waiting": "letters",
     "sandbox": "_sandbox",
 }
 """Where a name lives; those not listed are errors."""

@@ -3,8 +3,9 @@
 AsyncClient(office, home=…)
     .stamps            buy, balance, send, receive, check, restore          stamps.py
     .npub              who we are, made on first need                       keys.py
-    .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    outbox.py
-    .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py
+    .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    dispatch.py, outbox.py
+    .outbox()          what has no answer yet; .flush() sends it            dispatch.py
+    .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py, nip17.py
     .sessions          publish, word, meet, send                                sessions/
     .channels          create, invite, post, read                               channels.py
     .payments          Lightning payments, each payment hash once           payments.py
@@ -20,19 +21,21 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from pennypost.channels import Channels
 from pennypost.desk import Desk
+from pennypost.dispatch import Dispatch
 from pennypost.ecash_lock import EcashLocks
 from pennypost.exchange import Exchange, Progress
 from pennypost.home import Home, default_home
 from pennypost.inbox import Inbox
 from pennypost.keys import Identity, load_identity, new_identity, person
+from pennypost.letters import Waiting, note_of
 from pennypost.lightning import Wallet, open_wallet
-from pennypost.mail import Mail, Privacy, Receipt
+from pennypost.mail import Mail, Mode, Privacy, Receipt, sum_up
 from pennypost.mint_client import MintClient
+from pennypost.nip17 import PlainInbox, merged
 from pennypost.notices import Notices
 from pennypost.offers import Offers
 from pennypost.office import Office
@@ -40,9 +43,10 @@ from pennypost.outbox import PATIENCE, Outbox
 from pennypost.paid_mail import PaidMail
 from pennypost.payments import Payments
 from pennypost.protocol import secp
-from pennypost.protocol.errors import InvalidKey, KeyExists, PennypostError, SessionsMissing
+from pennypost.protocol.errors import InvalidInput, InvalidKey, KeyExists, SessionsMissing
 from pennypost.protocol.event import Event
 from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
+from pennypost.protocol.nip17 import SHIFT, message_tags, wrap_message
 from pennypost.protocol.relay_info import read_postage
 from pennypost.protocol.stealth import Address, lifetime, wrap_letter
 from pennypost.stamps import Stamps
@@ -50,16 +54,12 @@ from pennypost.store import Store
 from pennypost.transport import NetworkTransport, Transport, parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pennypost._sandbox import Sandbox
     from pennypost.sessions.sessions import Sessions
 
 DAY: Final = 86_400
 KEEP: Final = 30 * DAY
 """Seconds that a letter is kept unless told otherwise."""
-CATCH_UP: Final = 10.0
-"""Seconds that letters of an earlier run may hold up a new one."""
 MAX_STAMPS: Final = 64
 """The most that one letter may cost unless told otherwise, in sat."""
 
@@ -110,11 +110,12 @@ class AsyncClient:
             parse_address(mint) if mint else url, self._transport, self._store, None if mint else self._named_mints
         )
         exchange = Exchange(self._home, self._store, mint_client, notice=notice, clock=clock)
-        self._outbox = Outbox(self.office, exchange, max_stamps)
+        under_way: set[str] = set()
+        self._outbox = Outbox(self.office, exchange, max_stamps, under_way)
+        self._dispatch = Dispatch([self._outbox], self._store, exchange.now, self._tell, under_way)
         self.channels = Channels(self.office, self._store, self._outbox, lambda: self.identity, clock)
         """Channels of this home."""
         self._identity: Identity | None = None
-        self._flushed = False
         self.payments = Payments(self._store, lambda: self._lightning, clock)
         """Lightning payments, each payment hash once."""
         desk = self._desk = Desk(self.office, self._store, self._outbox, lambda: self.identity, clock)
@@ -178,7 +179,12 @@ class AsyncClient:
         text: str,
         *,
         keep: int = KEEP,
+        mode: Mode = "stealth",
+        subject: str = "",
+        reply_to: str = "",
         session: bool = False,
+        once: str | None = None,
+        dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
@@ -188,35 +194,45 @@ class AsyncClient:
         The receipt says what the office answered; a refusal is in its `error`. Letters that an earlier run left
         without an answer are sent first.
 
-        With `session` it is encrypted by keys used once (Double Ratchet) to each device of the receiver, with a stamp
-        each; the receipt sums them up.
+        With `mode="nip17"` it is written as other programs read it (NIP-17), and its receiver is visible. `reply_to` is
+        the `message_id` of the letter it answers, `subject` a new title of the conversation.
 
-        Raises InvalidKey, LetterTooLarge, NoSession, SessionsMissing, NotEnoughStamps, PriceTooHigh; OfficeUnreachable,
-        ServerError or TooMany after `patience` seconds, and then the letter stays in the outbox and goes with the next.
+        With `session` it is encrypted by keys used once (Double Ratchet) to each device of the receiver, with a stamp
+        each; the receipt sums them up. With `dry_run` nothing is sent or spent: `stamps` say what it would cost.
+
+        Nothing is sent twice: a letter that is still in the outbox, after an error or a crash, goes on with its stamp
+        when the same text is sent to the same person again. With a key of your own (`once`, 1 to 200 characters) this
+        holds for a year and after the answer too: the same call again says `duplicate` and costs nothing.
+
+        Raises InvalidKey, LetterTooLarge, OnceUsed, NoSession, SessionsMissing, NotEnoughStamps, PriceTooHigh, and then
+        nothing was sent; OfficeUnreachable, ServerError or TooMany after `patience` seconds: the letter is in the
+        outbox then where it was stamped, and goes with the next.
         """
         receiver, lasting = person(to), lifetime(keep)
-        if not self._flushed:
-            await self._catch_up(min(patience, CATCH_UP))
-        if session:
-            return _sum(await self.sessions.send(to, text, keep=lasting, patience=patience))
-        event = self._wrap(receiver, text, lasting)
-        return await self._outbox.send(event, patience, on_progress)
+        if session and (mode != "stealth" or subject or reply_to):
+            raise InvalidInput("a session has no other mode, no subjects and no replies")
+        tags = message_tags(receiver, subject=subject, reply_to=reply_to)
+        if dry_run:
+            letters = self.sessions.letters(to, text, keep=lasting, dry_run=True) if session else None
+            events = [self._wrap(receiver, text, lasting, mode, tags)] if letters is None else await letters
+            return sum_up([await self._outbox.price(event) for event in events])
 
-    async def _catch_up(self, patience: float) -> None:
-        """Send what an earlier run left; where that does not succeed, it must not hold up what is sent now."""
-        self._flushed = True
-        try:
-            receipts = await self._outbox.flush(patience)
-        except PennypostError as error:
-            self._tell(f"A letter of an earlier run is still waiting: {error}.")
-            return
-        for receipt in receipts:
-            self._tell(f"A letter of an earlier run has its answer now: {receipt.code} ({receipt.event_id}).")
+        async def seal() -> list[Event]:
+            if session:
+                return await self.sessions.letters(to, text, keep=lasting)
+            return [self._wrap(receiver, text, lasting, mode, tags)]
+
+        secret = self.identity.secret
+        note = note_of(secret, receiver, once, text, lasting, session, mode, subject, reply_to)
+        return await self._dispatch.send(note, seal, patience, on_progress)
 
     async def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
         """Send what is still in the outbox: the receipts of what has an answer now."""
-        self._flushed = True
-        return await self._outbox.flush(patience)
+        return await self._dispatch.flush(patience)
+
+    async def outbox(self) -> list[Waiting]:
+        """Letters that have no answer yet, the oldest first; asks nobody."""
+        return await self._dispatch.waiting()
 
     async def inbox(
         self,
@@ -224,13 +240,35 @@ class AsyncClient:
         watch: bool = False,
         again: bool = False,
         privacy: Privacy = "fast",
+        mode: Mode | Literal["both"] = "stealth",
         on_progress: Progress | None = None,
     ) -> AsyncGenerator[Mail]:
         """Letters to us, in the order they came, from where the last run stopped.
 
+        `mode` says which: those by stealth, those of programs with NIP-17, or both. The latter are asked for by our
+        npub, and where the office wants it we sign in: it learns who we are, which stealth never tells it.
+
         `watch` waits for more and never ends; `again` shows everything that the office still keeps. A letter counts as
         read when the next one is asked for. Raises OfficeUnreachable, OfficeMisbehaves.
         """
+        if mode == "both":
+            sources = [
+                self.inbox(watch=watch, again=again, privacy=privacy, mode=each, on_progress=on_progress)
+                for each in ("stealth", "nip17")
+            ]
+            async with aclosing(merged(*sources)) as letters:
+                async for mail in letters:
+                    yield mail
+            return
+        if mode == "nip17":
+            plain = PlainInbox(self.office, self._store, self.identity, self._clock)
+            try:
+                async with aclosing(plain.read(watch=watch, again=again, on_progress=on_progress)) as letters:
+                    async for mail in letters:
+                        yield await self.paid.mark(mail)
+            finally:
+                await plain.close()
+            return
         reader = Inbox(self.office, self._store, self.identity, self._clock, lambda: self.sessions)
         letters = reader.read(watch=watch, again=again, privacy=privacy, on_progress=on_progress)
         try:
@@ -240,14 +278,26 @@ class AsyncClient:
         finally:
             reader.close()
 
-    def _wrap(self, receiver: bytes, text: str, keep: int) -> Event:
+    def _wrap(self, receiver: bytes, text: str, keep: int, mode: Mode, tags: list[list[str]]) -> Event:
         now, identity = int(self._clock()), self.identity
-        rumor = make_rumor(identity.pub, created_at=now, content=text, tags=[["p", receiver.hex()]])
+        rumor = make_rumor(identity.pub, created_at=now, content=text, tags=tags)
         while True:
             # Fresh for every letter; a key that does not fit chances once in 2^128.
             one_time, randomness = secrets.token_bytes(32), secrets.token_bytes(RANDOMNESS)
             try:
                 secp.lift_x(receiver)
+                if mode == "nip17":
+                    return wrap_message(
+                        rumor,
+                        identity.secret,
+                        receiver,
+                        one_time,
+                        sealed_at=now - secrets.randbelow(SHIFT),
+                        created_at=now - secrets.randbelow(SHIFT),
+                        now=now,
+                        keep=keep,
+                        randomness=randomness,
+                    )
                 return wrap_letter(
                     rumor,
                     identity.secret,
@@ -278,9 +328,3 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.office.url!r}, home={str(self._home.path) if self._home.path else None!r})"
-
-
-def _sum(receipts: Sequence[Receipt]) -> Receipt:
-    """One receipt for letters to several devices: the first refusal, else the first; stamps of all."""
-    shown = next((each for each in receipts if not each.accepted), receipts[0])
-    return replace(shown, stamps=sum(each.stamps for each in receipts))

@@ -124,6 +124,10 @@ class Desk:
         """Post an event with its stamp; one that was posted before is not paid for again. Raises as Outbox.send."""
         return await self._outbox.send(event, patience, on_progress)
 
+    async def price(self, event: Event) -> Receipt:
+        """What posting it would cost, with the code `dry-run`. Raises as Outbox.price."""
+        return await self._outbox.price(event)
+
     async def file(self, *, wait: int = 0) -> None:
         """File what has come in since the last run; the office is asked to wait up to `wait` seconds for the next.
 

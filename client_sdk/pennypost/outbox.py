@@ -1,11 +1,12 @@
 """Letters that go out: written down with their stamp before they are sent, sent until there is an answer.
 
-    waiting ──▶ accepted          the stamp is gone (a duplicate: the mint is asked whether it is)
-       │  ▲ same frame again      after silence, a broken line, an error of the office, a crash
-       │  └─ another stamp        the first was spent elsewhere, or the price had risen
-       └─────▶ refused            the stamp is given back, to be swapped before it is used again
+    drafted ─▶ waiting ──▶ accepted     the stamp is gone (a duplicate: the mint is asked whether it is)
+                 │  ▲ same frame again  after silence, a broken line, an error of the office, a crash
+                 │  └─ another stamp    the first was spent elsewhere, or the price had risen
+                 └─────▶ refused        the stamp is given back, to be swapped before it is used again
 
-One letter, one frame: a repeat carries the same event with the same stamp, so it can be paid for only once.
+One letter, one office, one frame: a repeat carries the same event with the same stamp, so it can be paid for only once.
+Drafts are letters to several offices, or with a key, that are not stamped yet (dispatch.py).
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
-from pennypost import ledger
+from pennypost import ledger, letters
 from pennypost.exchange import Exchange, Progress
 from pennypost.line import refusal
-from pennypost.mail import ACCEPTED, DUPLICATE, Receipt
+from pennypost.mail import ACCEPTED, DRY_RUN, DUPLICATE, REASON, Receipt
 from pennypost.mint_client import UNIT
 from pennypost.office import Office
 from pennypost.protocol.errors import (
@@ -47,26 +49,39 @@ RESTAMPS: Final = 3
 
 _UNTIL: Final = re.compile(r"until ([0-9]{1,12})")
 
+State = Literal["new", "drafted", "waiting", "accepted", "refused"]
+
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A row of the outbox that has no answer yet."""
+    """An event on its way to one office; `new` is not written down yet."""
 
     event: Event
     office: str
-    token: str | None = field(repr=False)
-    sat: int
-    mint: str
+    token: str | None = field(default=None, repr=False)
+    sat: int = 0
+    mint: str = ""
+    state: State = "new"
+
+    @property
+    def holder(self) -> str:
+        """Under which name its stamps are reserved."""
+        return f"{self.event.id} {self.office}"
 
 
 class Outbox:
     """Sends letters of one home to one office, stamped from one wallet."""
 
-    def __init__(self, office: Office, exchange: Exchange, max_stamps: int) -> None:
-        """`max_stamps`: the most that one letter may cost, in sat."""
+    def __init__(self, office: Office, exchange: Exchange, max_stamps: int, under_way: set[str] | None = None) -> None:
+        """`max_stamps`: the most that one letter may cost, in sat. `under_way`: ids of the events being sent."""
         self._office, self._exchange, self._store = office, exchange, exchange.store
         self._max_stamps = max_stamps
-        self._under_way: set[str] = set()
+        self._under_way: set[str] = set() if under_way is None else under_way
+
+    @property
+    def url(self) -> str:
+        """The office's address."""
+        return self._office.url
 
     async def send(self, event: Event, patience: float, on_progress: Progress | None = None) -> Receipt:
         """Post an event, stamped as the office asks; one that was posted before is not posted or paid again.
@@ -76,53 +91,85 @@ class Outbox:
         """
         self._under_way.add(event.id)
         try:
-            letter = await self._store.run(known_on, event.id, self._office.url, self._exchange.mint.url)
-            if isinstance(letter, int):
-                return Receipt(event.id, self._office.url, True, DUPLICATE, 0, letter)
-            if letter is None:
-                letter = await self._write(event, await self._price(event))
-            return await self._deliver(letter, patience, on_progress)
+            known = await self._store.run(known_on, event.id, self.url)
+            if isinstance(known, Receipt) and known.accepted:
+                return known
+            letter = known if isinstance(known, Letter) else Letter(event, self.url)
+            return await self._send(letter, patience, on_progress)
         finally:
             self._under_way.discard(event.id)
+
+    async def go_on(self, event_id: str, patience: float, on_progress: Progress | None = None) -> Receipt | None:
+        """Send a letter that was drafted; of one that has its answer, what that was. Raises as `send`.
+
+        None where this office was never to have it.
+        """
+        known = await self._store.run(known_on, event_id, self.url)
+        return await self._send(known, patience, on_progress) if isinstance(known, Letter) else known
+
+    async def price(self, event: Event) -> Receipt:
+        """What `send` would cost now, with the code `dry-run`; nothing is reserved, written or sent.
+
+        Raises OfficeUnreachable, OfficeMisbehaves; OtherMint where this wallet's stamps are not taken.
+        """
+        sat, _ = await self._asked(event)
+        return Receipt(event.id, self.url, False, DRY_RUN, sat, 0)
 
     async def flush(self, patience: float = PATIENCE) -> list[Receipt]:
         """Send what an earlier run left without an answer. Raises as `send`; the rest stays for later."""
         await self._store.run(drop_expired_on, self._exchange.now())
         receipts: list[Receipt] = []
-        for letter in await self._store.run(waiting_on, self._office.url, self._exchange.mint.url):
+        for letter in await self._store.run(waiting_on, self.url):
             if letter.event.id not in self._under_way:
                 self._under_way.add(letter.event.id)
                 try:
-                    receipts.append(await self._deliver(letter, patience))
+                    receipts.append(await self._send(letter, patience))
                 finally:
                     self._under_way.discard(letter.event.id)
         return receipts
 
+    async def _send(self, letter: Letter, patience: float, on_progress: Progress | None = None) -> Receipt:
+        if letter.state != "waiting":
+            written = await self._write(letter, await self._price(letter.event))
+            if isinstance(written, Receipt):
+                return written
+            letter = written
+        return await self._deliver(letter, patience, on_progress)
+
     async def _price(self, event: Event, *, fresh: bool = False) -> tuple[int, str]:
-        """The sat to attach, and the address that the token must name."""
+        """The sat to attach, within our limit, and the address that the token must name."""
+        asked = await self._asked(event, fresh=fresh)
+        if asked[0] > self._max_stamps:
+            raise PriceTooHigh
+        return asked
+
+    async def _asked(self, event: Event, *, fresh: bool = False) -> tuple[int, str]:
         asked = await self._office.price(event, self._exchange.now(), fresh=fresh)
         if not asked.sat:
             return 0, ""
-        if asked.sat > self._max_stamps:
-            raise PriceTooHigh
         name = await self._exchange.mint.name(asked.mints)
         if name not in asked.mints and self._exchange.mint.url != self._office.url:
             raise OtherMint("this office takes stamps of other mints")
         return asked.sat, name if name in asked.mints else asked.mints[0]
 
-    async def _write(self, event: Event, price: tuple[int, str]) -> Letter:
-        """The letter with its stamp, both written down; a letter written before gets another stamp."""
+    async def _write(self, letter: Letter, price: tuple[int, str]) -> Letter | Receipt:
+        """The letter with its stamp, both written down; as it stands where another process has moved it on."""
         sat, name = price
         mint = self._exchange.mint.url
 
-        def write_on(connection: sqlite3.Connection) -> Letter | None:
+        def write_on(connection: sqlite3.Connection) -> Letter | Receipt | None:
+            known = known_on(connection, letter.event.id, letter.office)
+            if isinstance(known, Receipt) and known.accepted:
+                return known
+            if isinstance(known, Letter) and known.state == "waiting" and known.token != letter.token:
+                return known
             proofs = ledger.choose_on(connection, mint, sat)
             if proofs is None:
                 return None
             token = encode_token(Token(name, UNIT, proofs)) if proofs else None
-            letter = Letter(event, self._office.url, token, sat, mint)
-            write_letter_on(connection, letter, proofs, self._exchange.now())
-            return letter
+            stamped = replace(letter, token=token, sat=sat, mint=mint, state="waiting")
+            write_letter_on(connection, stamped, proofs, self._exchange.now())
+            return stamped
 
         return await self._exchange.take(sat, write_on)
 
@@ -149,11 +196,14 @@ class Outbox:
             if isinstance(error, StampSpent | StampRequired | StampTooLittle) and restamps < RESTAMPS:
                 restamps += 1
                 found = await self._restamp(letter, error)
+                if isinstance(found, Receipt):
+                    return found
                 if found is not None:
                     letter = found
                     continue
             await self._store.run(finish_on, letter, "refused", error.code)
-            return Receipt(letter.event.id, letter.office, False, error.code, 0, 0)
+            said = "" if answer is None else answer.message[:REASON]
+            return Receipt(letter.event.id, letter.office, False, error.code, 0, 0, said)
 
     async def _accepted(self, letter: Letter, answer: OkMessage) -> Receipt:
         code, used = ACCEPTED, letter.sat
@@ -162,7 +212,7 @@ class Outbox:
             code = DUPLICATE
             if letter.token is not None:
                 try:
-                    settled = await self._exchange.settle_holder(letter.event.id)
+                    settled = await self._exchange.settle_holder(letter.holder)
                     used = letter.sat if settled is None else settled
                 except PennypostError:
                     # The mint is away: the letter stays in the outbox, and the next flush asks again.
@@ -173,32 +223,32 @@ class Outbox:
     def _receipt(self, letter: Letter, answer: OkMessage, code: str, used: int) -> Receipt:
         until = _UNTIL.search(answer.message)
         kept_until = int(until[1]) if until else expiration(letter.event) or 0
-        return Receipt(letter.event.id, letter.office, True, code, used, kept_until)
+        return Receipt(letter.event.id, letter.office, True, code, used, kept_until, answer.message[:REASON])
 
-    async def _restamp(self, letter: Letter, error: PennypostError) -> Letter | None:
+    async def _restamp(self, letter: Letter, error: PennypostError) -> Letter | Receipt | None:
         """The same letter with another stamp; None where that would not help."""
         price = await self._price(letter.event, fresh=True)
         if isinstance(error, StampSpent):
-            if letter.token is not None and await self._exchange.settle_holder(letter.event.id) == 0:
+            if letter.token is not None and await self._exchange.settle_holder(letter.holder) == 0:
                 await self._store.run(finish_on, letter, "refused", OfficeMisbehaves.code)
                 raise OfficeMisbehaves("it calls a stamp spent that the mint does not")
         elif price[0] <= letter.sat:
             return None
         else:
-            await self._store.run(ledger.release_on, letter.event.id)
-        return await self._write(letter.event, price)
+            await self._store.run(ledger.release_on, letter.holder)
+        return await self._write(letter, price)
 
 
 # Rows
 
 
-def write_letter_on(connection: sqlite3.Connection, letter: Letter, proofs: list[Proof], now: int) -> None:
-    """A letter with the stamps it carries, reserved for it alone."""
+def write_letter_on(connection: sqlite3.Connection, letter: Letter, proofs: Sequence[Proof], now: int) -> None:
+    """A letter as it stands, with the stamps it carries, reserved for it alone."""
     connection.execute(
         "INSERT INTO outbox (event_id, office, mint, event, token, sat, state, code, keep_until, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, 'waiting', '', ?, ?)"
-        " ON CONFLICT (event_id) DO UPDATE SET event = excluded.event, token = excluded.token, sat = excluded.sat,"
-        " state = 'waiting', code = ''",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, '', ?, ?)"
+        " ON CONFLICT (event_id, office) DO UPDATE SET mint = excluded.mint, event = excluded.event,"
+        " token = excluded.token, sat = excluded.sat, state = excluded.state, code = ''",
         (
             letter.event.id,
             letter.office,
@@ -206,50 +256,70 @@ def write_letter_on(connection: sqlite3.Connection, letter: Letter, proofs: list
             event_json(letter.event),
             letter.token,
             letter.sat,
+            letter.state,
             expiration(letter.event) or 0,
             now,
         ),
     )
-    ledger.hold_on(connection, proofs, "reserved", letter.event.id)
+    ledger.hold_on(connection, proofs, "reserved", letter.holder)
 
 
-def known_on(connection: sqlite3.Connection, event_id: str, office: str, mint: str) -> Letter | int | None:
-    """A letter to this office that waits; of one it accepted the time it keeps it; None for any other."""
+def known_on(connection: sqlite3.Connection, event_id: str, office: str) -> Letter | Receipt | None:
+    """A letter to this office that has no answer yet; of one that has, what it was; None for any other."""
     row = connection.execute(
-        "SELECT state, event, token, sat, keep_until FROM outbox WHERE event_id = ? AND office = ? AND mint = ?",
-        (event_id, office, mint),
+        "SELECT event, token, sat, mint, state, code, keep_until FROM outbox WHERE event_id = ? AND office = ?",
+        (event_id, office),
     ).fetchone()
-    if row is None or row[0] == "refused":
+    if row is None:
         return None
-    state, event, token, sat, keep_until = row
-    return keep_until if state == "accepted" else Letter(parse_event(event), office, token, sat, mint)
+    event, token, sat, mint, state, code, keep_until = row
+    if state in ("drafted", "waiting"):
+        return Letter(parse_event(event), office, token, sat, mint, state)
+    accepted = state == "accepted"
+    return Receipt(event_id, office, accepted, DUPLICATE if accepted else code, 0, keep_until if accepted else 0)
 
 
-def waiting_on(connection: sqlite3.Connection, office: str, mint: str) -> list[Letter]:
-    """Letters to an office without an answer, stamped by a mint, the oldest first."""
+def waiting_on(connection: sqlite3.Connection, office: str) -> list[Letter]:
+    """Letters to an office without an answer, the oldest first."""
     rows = connection.execute(
-        "SELECT event, office, token, sat, mint FROM outbox WHERE office = ? AND mint = ? AND state = 'waiting'"
+        "SELECT event, token, sat, mint, state FROM outbox WHERE office = ? AND state IN ('drafted', 'waiting')"
         " ORDER BY created_at, event_id",
-        (office, mint),
+        (office,),
     )
-    return [Letter(parse_event(event), *rest) for event, *rest in rows]
+    return [Letter(parse_event(event), office, *rest) for event, *rest in rows]
 
 
 def finish_on(connection: sqlite3.Connection, letter: Letter, state: str, code: str) -> None:
     """The answer is there. What the letter held is gone when it was accepted, else given back; so is its content."""
     if state == "accepted":
-        ledger.drop_proofs_on(connection, ledger.held_on(connection, letter.event.id))
+        ledger.drop_proofs_on(connection, ledger.held_on(connection, letter.holder))
     else:
-        ledger.release_on(connection, letter.event.id)
+        ledger.release_on(connection, letter.holder)
     connection.execute(
-        "UPDATE outbox SET state = ?, code = ?, event = NULL, token = NULL WHERE event_id = ?",
-        (state, code, letter.event.id),
+        "UPDATE outbox SET state = ?, code = ?, event = NULL, token = NULL WHERE event_id = ? AND office = ?",
+        (state, code, letter.event.id, letter.office),
     )
+    letters.follow_on(connection, letter.event.id)
+
+
+def withdraw_on(connection: sqlite3.Connection, event_id: str, office: str) -> None:
+    """Give up a draft: it was never stamped, and so never sent."""
+    gone = connection.execute(
+        "DELETE FROM outbox WHERE event_id = ? AND office = ? AND state = 'drafted'", (event_id, office)
+    )
+    if gone.rowcount:
+        letters.follow_on(connection, event_id)
 
 
 def drop_expired_on(connection: sqlite3.Connection, now: int) -> None:
     """Forget letters whose kept time is over; stamps of one that never had an answer are given back."""
-    rows = connection.execute("SELECT event_id FROM outbox WHERE keep_until BETWEEN 1 AND ?", (now,)).fetchall()
-    for (id,) in rows:
-        ledger.release_on(connection, id)
-        connection.execute("DELETE FROM outbox WHERE event_id = ?", (id,))
+    rows = connection.execute("SELECT event_id, office FROM outbox WHERE keep_until BETWEEN 1 AND ?", (now,)).fetchall()
+    connection.execute(
+        "UPDATE outbox SET state = 'refused' WHERE keep_until BETWEEN 1 AND ? AND state IN ('drafted', 'waiting')",
+        (now,),
+    )
+    for id, office in rows:
+        ledger.release_on(connection, f"{id} {office}")
+        letters.follow_on(connection, id)
+    connection.execute("DELETE FROM outbox WHERE keep_until BETWEEN 1 AND ?", (now,))
+    letters.drop_letters_on(connection, now)

@@ -135,6 +135,29 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (peer, device, id)
     ) STRICT;
     """,
+    """
+    CREATE TABLE plain_places (place TEXT PRIMARY KEY, looked_at INTEGER NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE letters (
+        event_id TEXT PRIMARY KEY, once TEXT, digest BLOB NOT NULL, receiver TEXT NOT NULL, keep_until INTEGER NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX letters_once ON letters (once) WHERE once IS NOT NULL;
+    CREATE INDEX letters_digest ON letters (digest) WHERE once IS NULL;
+    CREATE TABLE outbox_by_office (
+        event_id TEXT NOT NULL, office TEXT NOT NULL, mint TEXT NOT NULL, event BLOB, token TEXT, sat INTEGER NOT NULL,
+        state TEXT NOT NULL, code TEXT NOT NULL, keep_until INTEGER NOT NULL, created_at INTEGER NOT NULL,
+        PRIMARY KEY (event_id, office)
+    ) STRICT;
+    INSERT INTO outbox_by_office
+        SELECT event_id, office, mint, event, token, sat, state, code, keep_until, created_at FROM outbox;
+    UPDATE proofs SET holder = holder || ' ' || (SELECT office FROM outbox WHERE event_id = proofs.holder)
+        WHERE state = 'reserved' AND holder IN (SELECT event_id FROM outbox);
+    DROP TABLE outbox;
+    ALTER TABLE outbox_by_office RENAME TO outbox;
+    CREATE INDEX outbox_state ON outbox (office, state, created_at);
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 

@@ -9,13 +9,14 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pennypost.client import KEEP, MAX_STAMPS, AsyncClient
 from pennypost.exchange import Progress
 from pennypost.ledger import Balance
+from pennypost.letters import Waiting
 from pennypost.lightning import Wallet
-from pennypost.mail import Mail, Privacy, Receipt
+from pennypost.mail import Mail, Mode, Privacy, Receipt
 from pennypost.orders import Purchase
 from pennypost.outbox import PATIENCE
 from pennypost.stamps import Check
@@ -86,18 +87,39 @@ class Client:
         text: str,
         *,
         keep: int = KEEP,
+        mode: Mode = "stealth",
+        subject: str = "",
+        reply_to: str = "",
         session: bool = False,
+        once: str | None = None,
+        dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
         """As AsyncClient.send."""
         return self._thread.call(
-            self._client.send(to, text, keep=keep, session=session, patience=patience, on_progress=on_progress)
+            self._client.send(
+                to,
+                text,
+                keep=keep,
+                mode=mode,
+                subject=subject,
+                reply_to=reply_to,
+                session=session,
+                once=once,
+                dry_run=dry_run,
+                patience=patience,
+                on_progress=on_progress,
+            )
         )
 
     def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
         """As AsyncClient.flush."""
         return self._thread.call(self._client.flush(patience=patience))
+
+    def outbox(self) -> list[Waiting]:
+        """As AsyncClient.outbox."""
+        return self._thread.call(self._client.outbox())
 
     def inbox(
         self,
@@ -105,10 +127,11 @@ class Client:
         watch: bool = False,
         again: bool = False,
         privacy: Privacy = "fast",
+        mode: Mode | Literal["both"] = "stealth",
         on_progress: Progress | None = None,
     ) -> Iterator[Mail]:
         """As AsyncClient.inbox."""
-        letters = self._client.inbox(watch=watch, again=again, privacy=privacy, on_progress=on_progress)
+        letters = self._client.inbox(watch=watch, again=again, privacy=privacy, mode=mode, on_progress=on_progress)
 
         async def next_letter() -> Mail | None:
             return await anext(letters, None)

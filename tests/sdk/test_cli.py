@@ -124,6 +124,8 @@ def test_json(run: Run, url: str) -> None:
     }  # fmt: skip
     (receipt,) = json_of("send", bob["npub"], "--keep", "1d", home="alice", stdin="from\nstdin\n")
     assert (receipt["accepted"], receipt["code"], receipt["stamps"], receipt["balance"]) == (True, "accepted", 1, 5)
+    (dry,) = json_of("send", bob["npub"], "x", "--dry-run", home="alice")
+    assert (dry["code"], dry["stamps"], dry["balance"]) == ("dry-run", 1, 5)
     (mail,) = json_of("inbox", home="bob")
     assert (mail["text"], mail["id"], mail["office"]) == ("from\nstdin", receipt["event_id"], url)
     assert mail["kept_until"] == receipt["kept_until"] == mail["sent_at"] + 86_400

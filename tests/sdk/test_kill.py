@@ -140,7 +140,7 @@ async def test_sending_a_letter(proxy: DeadlyProxy, tmp_path: Path, when: When) 
 
         async def verify(home: Path, output: str, lived: bool) -> None:
             async with AsyncClient(proxy.url, home) as alice:
-                written = len(await alice._store.run(waiting_on, proxy.url, proxy.url))
+                written = len(await alice._store.run(waiting_on, proxy.url))
                 receipts = await alice.flush()
                 assert len(receipts) == written and all(each.accepted for each in receipts)
                 check = await alice.stamps.check()

@@ -83,7 +83,7 @@ async def test_what_a_receipt_and_a_letter_say(client: Make) -> None:
     assert mail.text == "hello Bob\nsecond line: ünï ✉"
     assert mail.kept_until == receipt.kept_until == mail.sent_at + 3_600
     assert await alice.stamps.summary() == ledger.Balance(stamps=4)
-    assert not await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url)
+    assert not await alice._store.run(waiting_on, alice.office.url)
 
 
 @pytest.mark.parametrize("how", ["npub", "hex", "nprofile", "uri"])
@@ -170,7 +170,7 @@ async def test_not_enough_stamps_sends_nothing(client: Make, meddler: Meddler) -
     with pytest.raises(NotEnoughStamps):
         await alice.send(bob.npub, "hello")
     assert "EVENT" not in meddler.asked
-    assert not await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url)
+    assert not await alice._store.run(waiting_on, alice.office.url)
 
 
 @pytest.mark.parametrize("text", ["x" * 17_000, "✉" * 6_000])
@@ -287,7 +287,7 @@ async def test_what_passes_is_waited_for_and_kept(
     with pytest.raises(error):
         await alice.send(bob.npub, "x", patience=0)
     assert await alice.stamps.summary() == ledger.Balance(stamps=4, reserved=1)
-    assert len(await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url)) == 1
+    assert len(await alice._store.run(waiting_on, alice.office.url)) == 1
     meddler.honest()
     (receipt,) = await client(tmp_path).flush()
     assert (receipt.accepted, receipt.code, receipt.stamps) == (True, "duplicate", 1)
@@ -358,7 +358,7 @@ async def test_an_office_that_only_says_the_stamp_is_spent(client: Make, meddler
 async def test_a_letter_left_over_does_not_hold_up_the_next(
     client: Make, meddler: Meddler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pennypost.client.CATCH_UP", 0)
+    monkeypatch.setattr("pennypost.dispatch.CATCH_UP", 0)
     alice, bob = await stamped(client, tmp_path, transport=meddler), client()
     meddler.frames = with_ok("error: not now")
     with pytest.raises(ServerError):
@@ -376,7 +376,7 @@ async def test_a_letter_left_over_does_not_hold_up_the_next(
 
     meddler.frames = first_fails
     assert (await later.send(bob.npub, "second")).accepted
-    assert len(told) == 1 and len(await later._store.run(waiting_on, later.office.url, later.stamps.mint.url)) == 1
+    assert len(told) == 1 and len(await later._store.run(waiting_on, later.office.url)) == 1
     (receipt,) = await later.flush()
     assert receipt.accepted and sorted(await texts(bob)) == ["first", "second"]
     assert await later.stamps.summary() == ledger.Balance(stamps=3)
@@ -396,7 +396,7 @@ async def test_interrupted_sending(
 
         died = await dies(office, home, send, way, step, monkeypatch)
         alice = client(home)
-        written = len(await alice._store.run(waiting_on, alice.office.url, alice.stamps.mint.url))
+        written = len(await alice._store.run(waiting_on, alice.office.url))
         receipts = await alice.flush()
         assert len(receipts) == written and all(each.accepted for each in receipts)
         check = await alice.stamps.check()
@@ -422,7 +422,7 @@ async def test_an_expired_letter_is_dropped_and_its_stamp_given_back(
     meddler.honest()
     later = client(tmp_path, clock=lambda: 2**33)
     assert await later.flush() == []
-    assert not await later._store.run(waiting_on, later.office.url, later.stamps.mint.url)
+    assert not await later._store.run(waiting_on, later.office.url)
     assert (await later.stamps.summary()).stamps == 5
 
 

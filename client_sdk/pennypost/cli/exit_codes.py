@@ -20,6 +20,7 @@ BY_ERROR: Final[dict[type[PennypostError], int]] = {
     errors.OtherMint: 4,
     errors.ChannelUnknown: 3,
     errors.NoSession: 3,
+    errors.OnceUsed: 3,
     errors.SessionsMissing: 10,
     errors.EncryptionMissing: 10,
     errors.NotChannelOwner: 5,

@@ -21,6 +21,7 @@ from pennypost.cli.talk import (
     stamps,
     when,
 )
+from pennypost.mail import DUPLICATE
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -46,28 +47,63 @@ def send(
     session: Annotated[
         bool, typer.Option("--session", help="By keys used once, to each of their devices: pennypost session.")
     ] = False,
+    mode: Annotated[
+        Literal["stealth", "nip17"],
+        typer.Option("--mode", help="nip17: for programs that know no stealth; shows who receives it."),
+    ] = "stealth",
+    subject: Annotated[str, typer.Option("--subject", help="A new title of the conversation.")] = "",
+    reply_to: Annotated[str, typer.Option("--reply-to", metavar="ID", help="The message_id that it answers.")] = "",
+    once: Annotated[
+        str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this letter is sent once, ever.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost; send and spend nothing.")] = False,
 ) -> None:
     """Send a letter that only WHO can find and open. Needs a stamp: pennypost wallet buy 10.
+
+    After a failure or a crash run the same command again: what is still in the outbox goes on with its stamp. With
+    --once this holds after the answer too, so a script may repeat it.
 
     Examples:
 
       pennypost send npub1… "meet at nine"
       echo "meet at nine" | pennypost send npub1… --keep 1d --json
+      pennypost send npub1… "meet at nine" --mode nip17
+      pennypost send npub1… --dry-run < letter.txt
+      pennypost send npub1… "invoice 7 is due" --once invoice-7
     """
     talk = Talk(context, home, office, mint, as_json)
     if text == "-":
         text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
 
     async def work(client: AsyncClient) -> tuple[Receipt, int]:
-        receipt = await client.send(who, text, keep=KEEP[keep], session=session, on_progress=talk.progress)
+        receipt = await client.send(
+            who,
+            text,
+            keep=KEEP[keep],
+            mode=mode,
+            subject=subject,
+            reply_to=reply_to,
+            session=session,
+            once=once,
+            dry_run=dry_run,
+            on_progress=talk.progress,
+        )
         return receipt, await client.stamps.balance()
 
     receipt, left = talk.run(work, max_stamps=max_stamps)
     talk.result(asdict(receipt) | {"balance": left}, "")
     if receipt.error is not None:
         talk.say(explain(receipt.error))
+        if receipt.reason:
+            talk.say(f"The office's words: {plain(receipt.reason)}")
         raise typer.Exit(exit_code(receipt.error))
-    talk.say(f"Sent, kept until {when(receipt.kept_until)}: {stamps(receipt.stamps)} used, {left} left.")
+    if dry_run:
+        for each in receipt.relays:
+            talk.say(f"{plain(each.office)} asks {stamps(each.stamps)}.")
+        talk.say(f"Nothing was sent. It would cost {stamps(receipt.stamps)} of {left}.")
+        return
+    kept = f"kept until {when(receipt.kept_until)}: {stamps(receipt.stamps)} used, {left} left."
+    talk.say(f"Sent before, {kept}" if receipt.code == DUPLICATE and not receipt.stamps else f"Sent, {kept}")
 
 
 def inbox(
@@ -83,6 +119,10 @@ def inbox(
         Literal["fast", "page", "all"],
         typer.Option("--privacy", help="Fetch your letters, the 64 around each, or everything."),
     ] = "fast",
+    mode: Annotated[
+        Literal["stealth", "nip17", "both"],
+        typer.Option("--mode", help="nip17: mail of other programs, asked for by your npub: the office learns it."),
+    ] = "stealth",
 ) -> None:
     """Read your mail: finds what is for you in the public list of headers, fetches and opens it.
 
@@ -90,12 +130,14 @@ def inbox(
 
       pennypost inbox
       pennypost inbox --watch --json
+      pennypost inbox --mode both
     """
     talk = Talk(context, home, office, as_json=as_json)
 
     async def work(client: AsyncClient) -> int:
         found = 0
-        async for mail in client.inbox(watch=watch, again=again, privacy=privacy, on_progress=talk.progress):
+        letters = client.inbox(watch=watch, again=again, privacy=privacy, mode=mode, on_progress=talk.progress)
+        async for mail in letters:
             show_mail(talk, mail)
             found += 1
         return found
@@ -115,4 +157,6 @@ def _letter(mail: Mail) -> str:
     # Indented, so that no letter can look like the beginning of another.
     lines = "\n".join(f"    {line}" for line in plain(mail.text).split("\n"))
     paid = f", with {sats(mail.paid_msat)}" if mail.paid_msat else ""
-    return f"From {mail.sender} on {when(mail.sent_at)}{paid}\n{lines}\n"
+    subject = f"\n    [{plain(mail.subject)}]" if mail.subject else ""
+    file = f" ({plain(mail.file.media_type)}, encrypted: --json shows its key)" if mail.file else ""
+    return f"From {mail.sender} on {when(mail.sent_at)}{paid}{subject}\n{lines}{file}\n"

@@ -1025,6 +1025,13 @@ class OtherMint(ClientError):
     remedy = "Nothing was sent anywhere. If you trust that mint, name it with --mint."
 
 
+class OnceUsed(ClientError):
+    """This key was given to another letter before."""
+
+    code, status = "once-used", 409
+    remedy = "Nothing was sent. Give each letter a key of its own: one key means one text to one person."
+
+
 class KeyExists(ClientError):
     """There is already an identity in this home."""
 

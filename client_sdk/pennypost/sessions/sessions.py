@@ -122,15 +122,25 @@ class Sessions:
 
         Raises NoSession where nothing is known of their devices, and as `AsyncClient.send`.
         """
+        events = await self.letters(to, text, keep=keep)
+        return [await self._desk.post(event, patience) for event in events]
+
+    async def letters(self, to: str, text: str, *, keep: int = KEEP, dry_run: bool = False) -> list[Event]:
+        """A letter for every device of somebody, ready to be posted; their keys are used up with it.
+
+        With `dry_run` no key is used up, and the letters are good for nothing but their size. Raises NoSession,
+        InvalidKey, LetterTooLarge.
+        """
         pub, lasting = person(to), lifetime(keep)
-        written = [await self._next(row, text) for row in await self._desk.store.run(book.newest_on, pub.hex())]
+        rows = await self._desk.store.run(book.newest_on, pub.hex())
+        written = [await self._next(row, text, dry_run) for row in rows]
         met = {message.to for message in written}
         for prekeys in await self._known(pub):
             if prekeys.device not in met:
-                written.append(await self._begin(prekeys, text))
+                written.append(await self._begin(prekeys, text, dry_run))
         if not written:
             raise NoSession
-        return [await self._post(pub, message, lasting, patience) for message in written]
+        return [self._letter(pub, message, lasting) for message in written]
 
     async def take(self, sender: bytes, rumor: Rumor, event: Event, kept_until: int) -> Mail | None:
         """The message in a rumor of KIND_SESSION to us; None for what is no message, or for another device.
@@ -202,7 +212,7 @@ class Sessions:
                         known.append(prekeys)
         return known[: book.DEVICES]
 
-    async def _begin(self, prekeys: Prekeys, text: str) -> _Message:
+    async def _begin(self, prekeys: Prekeys, text: str, dry_run: bool) -> _Message:
         device, _ = await self._device()
         try:
             shared, names, agreement = await device.agree(prekeys.bundle(), _names(self._own(), prekeys.owner))
@@ -227,16 +237,17 @@ class Sessions:
             if prekeys.once is not None:
                 book.used_prekeys_on(connection, prekeys)
 
-        await self._desk.store.run(save)
+        if not dry_run:
+            await self._desk.store.run(save)
         return _message(row, device.name.hex(), sealed, sent)
 
-    async def _next(self, row: book.SessionRow, text: str) -> _Message:
+    async def _next(self, row: book.SessionRow, text: str, dry_run: bool) -> _Message:
         """The next message of a session; its state is saved before anything is sent, so no key is used twice."""
         device, _ = await self._device()
         while True:
             ratchet = Ratchet.load(row.state, row.names)
             sealed = await ratchet.encrypt(text.encode())
-            if await self._desk.store.run(book.save_on, replace(row, state=ratchet.save())):
+            if dry_run or await self._desk.store.run(book.save_on, replace(row, state=ratchet.save())):
                 agreement = None if row.agreement is None else _agreements.decode(row.agreement)
                 return _message(row, device.name.hex(), sealed, agreement)
             again = await self._desk.store.run(book.session_on, row.peer, row.device, row.id)
@@ -246,9 +257,11 @@ class Sessions:
             row = again
 
     async def _post(self, pub: bytes, message: _Message, keep: int, patience: float) -> Receipt:
+        return await self._desk.post(self._letter(pub, message, keep), patience)
+
+    def _letter(self, pub: bytes, message: _Message, keep: int) -> Event:
         content = msgspec.json.encode(message).decode()
-        letter = self._desk.letter(pub, content, kind=KIND_SESSION, keep=keep)
-        return await self._desk.post(letter.event, patience)
+        return self._desk.letter(pub, content, kind=KIND_SESSION, keep=keep).event
 
     def _own(self) -> str:
         return self._desk.identity.pub.hex()

@@ -1,0 +1,163 @@
+"""One call of `send`: its letters, drafted at every office at once, then sent to each by itself.
+
+    the same call again? ─▶ go on with its letters        by key, or by text while on their way
+    else ─▶ sealed ─▶ drafted: one transaction ─▶ Outbox of each office, side by side ─▶ Receipt
+                                                     └─ does not answer: it gets the letter later
+
+A draft is there before anything is spent, so the same call after a crash finds the same events, and each office gets
+the same stamp again. When nothing could be stamped at all, nothing was sent, and the drafts are gone with the error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from pennypost import letters
+from pennypost.exchange import Progress
+from pennypost.letters import Note, Waiting
+from pennypost.mail import DUPLICATE, Receipt, sum_offices, sum_up
+from pennypost.outbox import PATIENCE, Letter, Outbox, withdraw_on, write_letter_on
+from pennypost.protocol.errors import OfficeUnreachable, PennypostError, ServerError, TooMany
+from pennypost.protocol.event import Event
+from pennypost.store import Store
+
+CATCH_UP: Final = 10.0
+"""Seconds that letters of an earlier run may hold up a new one."""
+T = TypeVar("T")
+
+PASSING: Final = (OfficeUnreachable, ServerError, TooMany)
+"""What a letter waits for."""
+
+
+class Dispatch:
+    """Sends the letters of one home to its offices."""
+
+    def __init__(
+        self,
+        outboxes: Sequence[Outbox],
+        store: Store,
+        now: Callable[[], int],
+        tell: Callable[[str], None],
+        under_way: set[str],
+    ) -> None:
+        """`tell` is told, in a sentence, what became of letters of an earlier run; `under_way` are the ids of events
+        that are being sent in this process, shared with the outboxes.
+        """
+        self._outboxes, self._store, self._now, self._tell = outboxes, store, now, tell
+        self._under_way = under_way
+        self._flushed = False
+
+    async def send(
+        self,
+        note: Note,
+        seal: Callable[[], Awaitable[list[Event]]],
+        patience: float = PATIENCE,
+        on_progress: Progress | None = None,
+    ) -> Receipt:
+        """Send what `seal` makes, once for each `note`: a call that was begun before is gone on with.
+
+        Raises OnceUsed, what `seal` raises, and as Outbox.send where no office took the letter and none refused it.
+        """
+        ids = await self._store.run(letters.known_on, note, frozenset(self._under_way))
+        begun = bool(ids)
+        self._under_way.update(ids)
+        try:
+            if not self._flushed:
+                await self._catch_up(min(patience, CATCH_UP))
+            if not begun:
+                ids = await self._draft(note, await seal())
+            elif note.once is None:
+                self._tell("This letter was still in the outbox: it goes on, and no other is sent.")
+            return await self._deliver(ids, patience, on_progress)
+        finally:
+            self._under_way.difference_update(ids)
+
+    async def flush(self, patience: float = PATIENCE) -> list[Receipt]:
+        """Send what is in the outbox: the receipts of what has an answer now. Raises where nothing has one."""
+        self._flushed = True
+        done = await asyncio.gather(*(_tried(each.flush(patience)) for each in self._outboxes))
+        receipts = [receipt for each in done if isinstance(each, list) for receipt in each]
+        for each in done:
+            if isinstance(each, PennypostError):
+                if not receipts:
+                    raise each
+                self._tell(f"A letter is still waiting: {each}.")
+        return receipts
+
+    async def waiting(self) -> list[Waiting]:
+        """What is in the outbox, the oldest first."""
+        return await self._store.run(letters.outbox_on)
+
+    async def _catch_up(self, patience: float) -> None:
+        """Send what an earlier run left; where that does not succeed, it must not hold up what is sent now."""
+        try:
+            receipts = await self.flush(patience)
+        except PennypostError as error:
+            self._tell(f"A letter of an earlier run is still waiting: {error}.")
+            return
+        for receipt in receipts:
+            self._tell(f"A letter of an earlier run has its answer now: {receipt.code} ({receipt.event_id}).")
+
+    async def _draft(self, note: Note, events: Sequence[Event]) -> list[str]:
+        """The ids of the letters, written down; those of another call with the same key, where it was faster."""
+        self._under_way.update(each.id for each in events)
+
+        def draft_on(connection: sqlite3.Connection) -> list[str]:
+            known = [] if note.once is None else letters.known_on(connection, note)
+            if known:
+                return known
+            letters.add_letters_on(connection, note, events, self._now())
+            for event in events:
+                for outbox in self._outboxes:
+                    write_letter_on(connection, Letter(event, outbox.url, state="drafted"), [], self._now())
+            return [each.id for each in events]
+
+        return await self._store.run(draft_on)
+
+    async def _deliver(self, ids: Sequence[str], patience: float, on_progress: Progress | None) -> Receipt:
+        places = [(id, outbox) for id in ids for outbox in self._outboxes]
+        done = await asyncio.gather(*(_tried(outbox.go_on(id, patience, on_progress)) for id, outbox in places))
+        found = dict(zip(((id, outbox.url) for id, outbox in places), done, strict=True))
+        failures = {place: each for place, each in found.items() if isinstance(each, PennypostError)}
+        if failures:
+            kept = await self._store.run(_give_up_on, ids, failures)
+            if not any(isinstance(each, Receipt) for each in done):
+                # What waits with its stamp says so; any other error means that nothing was sent.
+                raise next((error for (id, _), error in failures.items() if id in kept), next(iter(failures.values())))
+        return sum_up([self._sum(id, [(url, each) for (one, url), each in found.items() if one == id]) for id in ids])
+
+    def _sum(self, id: str, found: Sequence[tuple[str, Receipt | PennypostError | None]]) -> Receipt:
+        receipts = [
+            each if isinstance(each, Receipt) else Receipt(id, url, False, each.code, 0, 0)
+            for url, each in found
+            if each is not None
+        ]
+        # With a key that is remembered longer than its letter was kept, nobody knows more than that it was sent.
+        return sum_offices(receipts) if receipts else Receipt(id, self._outboxes[0].url, True, DUPLICATE, 0, 0)
+
+
+def _give_up_on(
+    connection: sqlite3.Connection, ids: Sequence[str], failures: dict[tuple[str, str], PennypostError]
+) -> set[str]:
+    """Drafts that failed for good are gone; all are, of letters that no office has or may have. Ids of the others."""
+    sent = {
+        id
+        for id in ids
+        if connection.execute(
+            "SELECT 1 FROM outbox WHERE event_id = ? AND state IN ('waiting', 'accepted')", (id,)
+        ).fetchone()
+    }
+    for (id, office), error in failures.items():
+        if id not in sent or not isinstance(error, PASSING):
+            withdraw_on(connection, id, office)
+    return sent
+
+
+async def _tried(work: Awaitable[T]) -> T | PennypostError:
+    try:
+        return await work
+    except PennypostError as error:
+        return error
