@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pennypost.protocol.errors import (
     EventTooFarAhead,
+    EventTooOld,
     InvalidEvent,
     InvalidInput,
     KeysetUnknown,
@@ -59,10 +60,10 @@ def accept(office: Office, post: Post, event: object, token: object, options: ob
         check_vanish(read, office.relay_names)
     try:
         post.postage = office.policy.check(read, len(serialized), now, post.sender)
-    except EventTooFarAhead as error:
+    except (EventTooFarAhead, EventTooOld) as error:
         if is_ephemeral(read.kind) or read.kind in (KIND_DELETION, KIND_VANISH):
             raise
-        # It may be stored, and our clock put back since: then this is a repeat, and its stamp is spent.
+        # It may be stored, and our clock put back or the limit changed since: then this is a repeat, its stamp spent.
         describe(post)
         post.refusal = error
         office.verifier.put(post)

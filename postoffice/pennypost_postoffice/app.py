@@ -69,6 +69,8 @@ class Service:
     @classmethod
     async def open(cls, settings: Settings, *, in_process: bool = False) -> Service:
         """Migrates, opens and starts everything; `in_process` keeps the cryptography in this process.
+        self.on_settings: Callable[[Settings], None] = lambda settings: None
+        """Told the settings that were taken on, for what the server around us bounds."""
 
         Raises ConfigurationError, SeedMismatch or DatabaseUnavailable; what was opened is closed again.
         """
@@ -148,6 +150,7 @@ class Service:
         if later:
             log.warning("these settings need a new start", settings=later)
 
+        self.on_settings(self.settings)
     @property
     def is_draining(self) -> bool:
         """Whether it is about to stop."""

@@ -48,7 +48,6 @@ from pennypost_mint.runtime.limits import (
     CPU_BURST,
     CPU_RATE,
     IN_FLIGHT,
-    MAX_FRAME,
     OUTGOING,
     QUERIES,
     WRITE,
@@ -154,7 +153,7 @@ class Connection:
         try:
             if text is None:
                 raise InvalidFrame("binary")
-            if len(text) > MAX_FRAME:
+            if _is_longer(text, self.office.settings.max_message):
                 raise FrameTooLarge
             frame = parse_client_frame(text)
         except PennypostError as error:
@@ -389,3 +388,8 @@ class Connection:
                 await asyncio.sleep(pause)
             else:
                 return
+
+
+def _is_longer(text: str, most: int) -> bool:
+    """Whether it is of more than `most` bytes."""
+    return 4 * len(text) > most and (len(text) > most or len(text.encode()) > most)

@@ -20,7 +20,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, select, update
 
 from pennypost.protocol.errors import FeedFull
 from pennypost.protocol.headers import START
-from pennypost_mint.runtime.limits import FEED_PAGE, FEED_WAIT, FEED_WAITERS, PAGE
+from pennypost_mint.runtime.limits import FEED_PAGE, FEED_WAIT, PAGE
 from pennypost_mint.runtime.sets import insert_rows
 from pennypost_postoffice.tables import events, feed, feed_head
 
@@ -162,15 +162,15 @@ class Feed:
     async def headers(self, after: int, limit: int, wait: float, gone: Gone | None = None) -> bytes:
         """The feed behind `after`; with nothing there, waits up to `wait` seconds for something to come.
 
-        `gone` ends when the reader goes away: then nobody waits any more. Raises FeedFull when FEED_WAITERS readers
-        wait already, and DatabaseUnavailable.
+        `gone` ends when the reader goes away: then nobody waits any more. Raises FeedFull when PENNYPOST_MAX_WAITERS
+        readers wait already, and DatabaseUnavailable.
         """
         limit = min(limit, FEED_PAGE)
         turn = self._turn
         body = await self._read(after, limit)
         if len(body) > START.size or wait <= 0 or self._closed:
             return body
-        if self._waiters >= FEED_WAITERS:
+        if self._waiters >= self._office.settings.max_waiters:
             raise FeedFull
         self._waiters += 1
         leaving = asyncio.ensure_future(gone()) if gone is not None else None

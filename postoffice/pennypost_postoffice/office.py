@@ -16,7 +16,7 @@ from pennypost.protocol.event import Event, is_ephemeral, parse_event
 from pennypost.protocol.price import PriceList, parse_prices
 from pennypost_mint.api import Keyring, SignedOutput, Workers
 from pennypost_mint.runtime.database import Database
-from pennypost_mint.runtime.limits import HELD_BACK, MAX_CONNECTIONS, VERIFY_QUEUE
+from pennypost_mint.runtime.limits import HELD_BACK, VERIFY_QUEUE
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
@@ -77,7 +77,7 @@ class Office:
         self.keyring = keyring
         self.workers = workers
         self.metrics = metrics
-        self.policy = Policy(prices, monotonic, settings.price_grace)
+        self.policy = Policy(prices, settings, monotonic)
         self.former_prices = FormerPrices(self)
         own = [settings.url] * bool(keyring.keysets)
         self.mints = own + [each for each in settings.mints if each not in own]
@@ -97,7 +97,7 @@ class Office:
         self.marks: dict[str, str] | None = None
         """What all processes of this office share, as it was last read."""
         self.sources = Sources(settings.proxies)
-        self.shares = Shares(monotonic)
+        self.shares = Shares(settings.read_cpu, monotonic)
         self.holds = Holds(self)
         self.postmarks = Postmarks(self)
         self.verifier = Verifier(self, at_once=max(2, 2 * len(workers.pids)))
@@ -285,8 +285,9 @@ class Office:
     def reload(self, settings: Settings, prices: PriceList) -> None:
         """Takes on what may change while it runs (settings.RELOADED)."""
         self.settings = settings
+        self.policy.change_settings(settings)
         self.policy.change_prices(prices, self.now())
-        self.policy.grace = settings.price_grace
+        self.shares.change(settings.read_cpu)
         self.former_prices.changed()
         self.live.private = settings.private_wraps
         self.sources.trust(settings.proxies)
@@ -349,7 +350,7 @@ class Office:
         """The ASGI application of `/` over WebSocket."""
         await receive()
         await send({"type": "websocket.accept"})
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= self.settings.max_connections:
             await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": "too many connections"})
             return
         connection = Connection(

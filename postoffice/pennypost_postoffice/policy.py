@@ -12,6 +12,7 @@ from pennypost.protocol.errors import (
     AuthRequired,
     EventExpired,
     EventTooFarAhead,
+    EventTooOld,
     InvalidEvent,
     NotAllowed,
     PennypostError,
@@ -20,15 +21,12 @@ from pennypost.protocol.errors import (
 from pennypost.protocol.event import KIND_AUTH, KIND_VANISH, Event, expiration, is_ephemeral, parse_event
 from pennypost.protocol.price import Postage, PriceList, postage
 from pennypost_mint.runtime.limits import (
-    EPHEMERAL_BURST,
-    EPHEMERAL_RATE,
+    EPHEMERAL_SECONDS,
     FORMER_PRICES,
-    FREE_BURST,
-    FREE_RATE,
-    FUTURE,
-    MAX_EVENT,
+    FREE_SECONDS,
     TokenBucket,
 )
+from pennypost_mint.runtime.settings import Settings
 from pennypost_postoffice.bans import Bans
 from pennypost_postoffice.former_prices import Former
 from pennypost_postoffice.post import Sender
@@ -40,27 +38,37 @@ REPOSTS = (6, 16)
 class Policy:
     """The rules of one office. `clock` gives monotonic seconds, for the rates."""
 
-    def __init__(self, prices: PriceList, clock: Callable[[], float], grace: int) -> None:
+    def __init__(self, prices: PriceList, settings: Settings, clock: Callable[[], float]) -> None:
         self.prices = prices
-        self.grace = grace
-        """Seconds that a lower price of before is honoured (PENNYPOST_PRICE_GRACE)."""
+        self._settings = settings
+        self._clock = clock
         self.former: Sequence[Former] = ()
         """Prices of before, the newest first."""
         self.bans = Bans()
-        self._ephemeral = TokenBucket(EPHEMERAL_RATE, EPHEMERAL_BURST, clock)
-        self._free = TokenBucket(FREE_RATE, FREE_BURST, clock)
+        self._new_rates()
+
+    def change_settings(self, settings: Settings) -> None:
+        """Other limits from now on; where a rate is another one, what was saved up begins anew."""
+        before, self._settings = self._settings, settings
+        if (before.free_rate, before.ephemeral_rate) != (settings.free_rate, settings.ephemeral_rate):
+            self._new_rates()
+
+    def _new_rates(self) -> None:
+        free, ephemeral = self._settings.free_rate, self._settings.ephemeral_rate
+        self._free = TokenBucket(free, max(1.0, FREE_SECONDS * free), self._clock)
+        self._ephemeral = TokenBucket(ephemeral, max(1.0, EPHEMERAL_SECONDS * ephemeral), self._clock)
 
     def check(self, event: Event, size: int, now: int, sender: Sender) -> Postage:
         """Runs every rule; returns the price. `size` is that of the canonical form in bytes, `now` in Unix seconds.
 
-        Raises Banned, InvalidEvent, KindRefused, EventTooFarAhead, AuthRequired, EventExpired, TooLong, WorkRequired
-        or TooMany.
+        Raises Banned, InvalidEvent, KindRefused, EventTooFarAhead, EventTooOld, AuthRequired, EventExpired, TooLong,
+        WorkRequired or TooMany.
         """
         if event.kind != KIND_VANISH:
             # NIP-62: also for whoever may not post
             self.bans.check(event)
         for rule in RULES:
-            rule(event, size, now, sender)
+            rule(event, size, now, sender, self._settings)
         if event.kind == KIND_VANISH:
             self._take(self._free, sender)
             return Postage(0, now, free=True)
@@ -77,7 +85,7 @@ class Policy:
         return found
 
     def change_prices(self, prices: PriceList, now: int) -> None:
-        """Asks other prices from `now` on (Unix seconds); a lower one of before is honoured for `grace` seconds.
+        """Asks other prices from `now` on (Unix seconds); a lower one of before is honoured for a while.
 
         Clients read prices once a day. What is kept for how long, and which kinds are taken, changes at once.
         """
@@ -87,7 +95,8 @@ class Policy:
 
     def _honoured(self, event: Event, size: int, now: int, found: Postage) -> Postage:
         """The lowest price that a client may still have read."""
-        self.former = [former for former in self.former if former.ended_at + self.grace > now]
+        grace = self._settings.price_grace
+        self.former = [former for former in self.former if former.ended_at + grace > now]
         for former in self.former:
             try:
                 before = postage(event, size, now, former.prices)
@@ -102,22 +111,26 @@ class Policy:
             raise TooMany
 
 
-def no_auth_as_event(event: Event, size: int, now: int, sender: Sender) -> None:
+def no_auth_as_event(event: Event, size: int, now: int, sender: Sender, limits: Settings) -> None:
     """NIP-42: kind 22242 is never published."""
     if event.kind == KIND_AUTH:
         raise InvalidEvent("kind 22242 belongs into an AUTH message")
 
 
-def not_too_large(event: Event, size: int, now: int, sender: Sender) -> None:
+def not_too_large(event: Event, size: int, now: int, sender: Sender, limits: Settings) -> None:
     """An event is bounded apart from its frame, for it is stored and sent again."""
-    if size > MAX_EVENT:
-        raise InvalidEvent(f"more than {MAX_EVENT} bytes")
+    if size > limits.max_event:
+        raise InvalidEvent(f"more than {limits.max_event} bytes")
+    if len(event.tags) > limits.max_tags:
+        raise InvalidEvent(f"more than {limits.max_tags} tags")
 
 
-def not_from_the_future(event: Event, size: int, now: int, sender: Sender) -> None:
-    """NIP-11, created_at_upper_limit."""
-    if event.created_at > now + FUTURE:
+def not_of_another_time(event: Event, size: int, now: int, sender: Sender, limits: Settings) -> None:
+    """NIP-11, created_at_upper_limit and created_at_lower_limit."""
+    if event.created_at > now + limits.max_ahead:
         raise EventTooFarAhead
+    if limits.max_behind and event.created_at < now - limits.max_behind:
+        raise EventTooOld
 
 
 def not_expired(event: Event, now: int) -> None:
@@ -127,14 +140,14 @@ def not_expired(event: Event, now: int) -> None:
         raise EventExpired
 
 
-def protected_by_its_author(event: Event, size: int, now: int, sender: Sender) -> None:
+def protected_by_its_author(event: Event, size: int, now: int, sender: Sender, limits: Settings) -> None:
     """NIP-70: an event tagged `-` is taken from its authenticated author alone."""
     for tag in event.tags:
         if tag[0] == "-" and event.pubkey not in sender.authenticated:
             raise AuthRequired
 
 
-def embeds_nothing_protected(event: Event, size: int, now: int, sender: Sender) -> None:
+def embeds_nothing_protected(event: Event, size: int, now: int, sender: Sender, limits: Settings) -> None:
     """NIP-70: a repost does not carry a protected event to where its author did not send it."""
     if event.kind not in REPOSTS or not event.content:
         return
@@ -146,12 +159,12 @@ def embeds_nothing_protected(event: Event, size: int, now: int, sender: Sender) 
         raise NotAllowed("a repost must not hold a protected event")
 
 
-Rule = Callable[[Event, int, int, Sender], None]
+Rule = Callable[[Event, int, int, Sender, Settings], None]
 
 RULES: tuple[Rule, ...] = (
     no_auth_as_event,
     not_too_large,
-    not_from_the_future,
+    not_of_another_time,
     protected_by_its_author,
     embeds_nothing_protected,
 )

@@ -28,17 +28,12 @@ from pennypost_mint.runtime.limits import (
     COUNT_ROWS,
     COUNT_STEP,
     MAX_FILTER_VALUES,
-    MAX_FILTERS,
-    MAX_LIMIT,
-    MAX_SUBSCRIPTIONS,
 )
 from pennypost_postoffice.live import Subscription, Watch
-from pennypost_postoffice.store import Query, next_rows, read_step
+from pennypost_postoffice.store import Query, first_step, names_few, next_rows, read_step
 
 if TYPE_CHECKING:
     from pennypost_postoffice.connection import Connection
-
-BOUNDS = FilterBounds(authors=MAX_FILTER_VALUES, tag_values=MAX_FILTER_VALUES, limit=MAX_LIMIT)
 
 # What work costs, in microseconds, as the profile in docs/reference/performance.md has it.
 COST_FILTER = 200
@@ -47,12 +42,15 @@ COST_ROW = 15
 COST_COUNTED = 5
 
 
-def read_filters(
-    connection: Connection, given: tuple[object, ...], bounds: FilterBounds = BOUNDS
-) -> tuple[Filter, ...]:
-    """The filters of one query, paid for. Raises InvalidFilter, AuthRequired or NotReceiver."""
-    if not 0 < len(given) <= MAX_FILTERS:
-        raise InvalidFilter(f"a query has 1 to {MAX_FILTERS} filters")
+def read_filters(connection: Connection, given: tuple[object, ...], limit: int | None = None) -> tuple[Filter, ...]:
+    """The filters of one query, their `limit` at most PENNYPOST_MAX_LIMIT unless another is given.
+
+    Raises InvalidFilter, AuthRequired or NotReceiver.
+    """
+    settings = connection.office.settings
+    if not 0 < len(given) <= settings.max_filters:
+        raise InvalidFilter(f"a query has 1 to {settings.max_filters} filters")
+    bounds = FilterBounds(authors=MAX_FILTER_VALUES, tag_values=MAX_FILTER_VALUES, limit=limit or settings.max_limit)
     filters = tuple(parse_filter(each, bounds) for each in given)
     if connection.private:
         for wanted in filters:
@@ -81,9 +79,9 @@ def charge_for(connection: Connection, watches: list[Watch]) -> None:
 
 def req(connection: Connection, frame: ReqFrame) -> None:
     """A REQ: from now on live, stored events as soon as it is its turn."""
-    name = frame.subscription
+    name, most = frame.subscription, connection.office.settings.max_subscriptions
     try:
-        if name not in connection.subscriptions and len(connection.subscriptions) >= MAX_SUBSCRIPTIONS:
+        if name not in connection.subscriptions and len(connection.subscriptions) >= most:
             raise TooManySubscriptions
         filters = read_filters(connection, frame.filters)
     except PennypostError as error:
@@ -99,16 +97,20 @@ def req(connection: Connection, frame: ReqFrame) -> None:
 
 async def _serve_stored(connection: Connection, subscription: Subscription) -> None:
     office = connection.office
-    query = Query(subscription.watches, connection.private, connection.authenticated)
-    while not query.finished and not subscription.closed:
-        before = query.rows
-        bodies = await office.database.read(read_step, query, office.now())
-        if subscription.closed:
-            return
+    most = office.settings.max_limit
+    new = partial(Query, subscription.watches, connection.private, connection.authenticated, most=most)
+    read = office.database.read_short if names_few(subscription.watches) else office.database.read
+    query, bodies = await read(first_step, new, office.now())
+    before = 0
+    while not subscription.closed:
         for body in bodies:
             connection.send(subscription.frame(body))
         connection.charge(COST_ROW * (query.rows - before))
         await connection.drain()
+        if query.finished or subscription.closed:
+            break
+        before = query.rows
+        bodies = await office.database.read(read_step, query, office.now())
     if not subscription.closed:
         connection.send(eose_message(subscription.name))
         subscription.caught_up(query.sent)

@@ -18,7 +18,6 @@ from sqlalchemy import Connection, and_, delete, func, literal_column, select
 
 from pennypost.protocol.errors import DatabaseUnavailable
 from pennypost.protocol.event import KIND_GIFT_WRAP
-from pennypost_mint.runtime.limits import FREE_BYTES, FREE_ROWS
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.sets import delete_in
 from pennypost_postoffice.deletion import Target
@@ -152,8 +151,9 @@ class Retention:
         await office.database.write(forget_on, now)
         await office.database.write(forget_vanished_on)
         kinds = sorted(office.policy.prices.free_kinds)
-        while await office.database.read(is_crowded_on, kinds, FREE_ROWS, FREE_BYTES):
-            await office.database.write(over_quota_on, kinds, FREE_ROWS, FREE_BYTES)
+        rows, size = office.settings.free_rows, office.settings.free_bytes
+        while await office.database.read(is_crowded_on, kinds, rows, size):
+            await office.database.write(over_quota_on, kinds, rows, size)
         # always: what deletions, newer versions and releases took away since the last sweep is in the log, too
         await office.database.checkpoint()
         office.metrics.office_expired.inc(gone)

@@ -39,12 +39,6 @@ from pennypost.protocol.relay_info import relay_information
 from pennypost_mint.runtime.limits import (
     FEED_PAGE,
     FEED_WAIT,
-    FUTURE,
-    MAX_EVENT,
-    MAX_FILTERS,
-    MAX_FRAME,
-    MAX_LIMIT,
-    MAX_SUBSCRIPTIONS,
     PAGE,
 )
 from pennypost_postoffice.feed import etag
@@ -88,7 +82,7 @@ def office_router(office: Office) -> APIRouter:
         """Takes `{"method", "params"}` as application/nostr+json+rpc; answers `{"result"}` or `{"error"}`."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != RPC_TYPE:
             raise NotFound
-        body = await read_body(request)
+        body = await read_body(office, request)
         manage.authorize(request.headers.get("authorization"), body)
         return Response(await manage.answer(body), media_type=RPC_TYPE, headers=ANYONE)
 
@@ -149,12 +143,14 @@ def information_of(office: Office) -> dict[str, object]:
         supported_nips=(*NIPS, 86, 98) if settings.operators else NIPS,
         software=SOFTWARE,
         version=version("pennypost"),
-        max_message_length=MAX_FRAME,
-        max_subscriptions=MAX_SUBSCRIPTIONS,
-        max_filters=MAX_FILTERS,
-        max_limit=MAX_LIMIT,
-        max_content_length=MAX_EVENT,
-        created_at_upper_limit=FUTURE,
+        max_message_length=settings.max_message,
+        max_subscriptions=settings.max_subscriptions,
+        max_filters=settings.max_filters,
+        max_limit=settings.max_limit,
+        max_content_length=settings.max_event,
+        max_event_tags=settings.max_tags,
+        created_at_upper_limit=settings.max_ahead,
+        created_at_lower_limit=settings.max_behind or None,
         contact=settings.contact or None,
         identity=office.keyring.identity[1:].hex(),
     )
@@ -208,7 +204,7 @@ class HttpSender:
 
 async def post_event(office: Office, request: Request) -> Response:
     """The twin of EVENT: the same steps, the same answers, errors with their HTTP status."""
-    frame = read_event(await read_body(request))
+    frame = read_event(await read_body(office, request))
     token = request.headers.get("x-cashu") if frame.token is None else frame.token
     sender = HttpSender(origin_of(request.scope), office.sources.of(request.scope))
     post = Post(sender, monotonic())
@@ -244,7 +240,7 @@ async def post_release(office: Office, request: Request, hold: str) -> Response:
     if not is_hex64(hold):
         raise InvalidInput("a hold is 64 lower-case hex digits")
     try:
-        given = _release.decode(await read_body(request))
+        given = _release.decode(await read_body(office, request))
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise InvalidInput("the body is an object with x and id") from None
     message = await office.holds.release(bytes.fromhex(hold), given.x, given.id, office.sources.of(request.scope))
@@ -252,12 +248,12 @@ async def post_release(office: Office, request: Request, hold: str) -> Response:
     return Response(msgspec.json.encode(content), headers=ANYONE, media_type="application/json")
 
 
-async def read_body(request: Request) -> bytes:
-    """The body, at most MAX_FRAME bytes. Raises BodyTooLarge."""
+async def read_body(office: Office, request: Request) -> bytes:
+    """The body, of at most PENNYPOST_MAX_MESSAGE bytes. Raises BodyTooLarge."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_FRAME:
+        if len(body) > office.settings.max_message:
             raise BodyTooLarge
     return bytes(body)
 

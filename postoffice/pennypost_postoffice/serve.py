@@ -110,7 +110,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], as_json: bool
 
 def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     """One place for everything we ask of uvicorn: bounded frames, no compression, no log of addresses."""
-    return uvicorn.Config(
+    config = uvicorn.Config(
         service.asgi,
         interface="asgi3",
         host=settings.host,
@@ -118,7 +118,7 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         lifespan="off",
         http=BoundedHttp,
         ws=WireProtocol,
-        ws_max_size=MAX_FRAME,
+        ws_max_size=_largest_frame(settings),
         ws_per_message_deflate=False,
         ws_ping_interval=30.0,
         ws_ping_timeout=60.0,
@@ -130,6 +130,17 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=GRACE,
         backlog=BACKLOG,
     )
+
+    def resize(changed: Settings) -> None:
+        config.ws_max_size = _largest_frame(changed)
+
+    service.on_settings = resize
+    return config
+
+
+def _largest_frame(settings: Settings) -> int:
+    """Bytes past which a connection is cut off. A smaller limit of the post office is answered."""
+    return max(MAX_FRAME, settings.max_message)
 
 
 def _listen(host: str, port: int) -> socket.socket:

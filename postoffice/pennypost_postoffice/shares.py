@@ -1,6 +1,6 @@
 """CPU for work that no stamp pays (reads, refusals), over all connections of a process.
 
-    work ─▶ charge(source) ─▶ in total more than ALL_CPU_RATE? ─ no ─▶ nobody waits
+    work ─▶ charge(source) ─▶ in total more than PENNYPOST_READ_CPU? ─ no ─▶ nobody waits
                                        └ yes ─▶ whoever took more than an equal share of it waits
 
 Each connection has a share of its own besides (CPU_RATE). While there is CPU to spare no source is held back, however
@@ -15,7 +15,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
-from pennypost_mint.runtime.limits import ALL_CPU_RATE, LITTLE_CPU, MAX_SOURCES
+from pennypost_mint.runtime.limits import LITTLE_CPU, MAX_SOURCES
 from pennypost_mint.runtime.sources import Source
 
 HALF_LIFE = 5.0
@@ -45,16 +45,23 @@ class Lately:
 
 
 class Shares:
-    """What each source took lately, in microseconds; `clock` gives monotonic seconds."""
+    """What each source took lately, in microseconds, of `cores` (seconds of CPU a second) for all of them.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `clock` gives monotonic seconds.
+    """
+
+    def __init__(self, cores: float, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._most = ALL_CPU_RATE / _FORGET
+        self.change(cores)
         self._total = 0.0
         self._at = clock()
         self._taken: OrderedDict[Source, float] = OrderedDict()
         self.tight = False
         """Whether more is asked than there is; as of the last charge or pause."""
+
+    def change(self, cores: float) -> None:
+        """Another rate for all from now on."""
+        self._most = cores * 1_000_000 / _FORGET
 
     def charge(self, source: Source, own: Lately, microseconds: float) -> None:
         """Work was done for a connection of a source."""

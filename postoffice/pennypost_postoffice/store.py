@@ -12,7 +12,7 @@ there are no gift wraps in the answer: the header feed is the list of those.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from pennypost.protocol.event import KIND_GIFT_WRAP, parse_event
-from pennypost_mint.runtime.limits import MAX_LIMIT, QUERY_ROWS
+from pennypost_mint.runtime.limits import QUERY_ROWS
 from pennypost_postoffice.live import Watch, is_addressed_to
 from pennypost_postoffice.rows import is_concealed, tag_key
 from pennypost_postoffice.tables import events, tags
@@ -50,6 +50,10 @@ FEW = 256
 anew each time, and takes 100 of the 150 µs of a REQ for one event."""
 
 
+NAMED = 16
+"""Most values of a filter that is read at a glance."""
+
+
 class Row(NamedTuple):
     """A stored event; its JSON as it is sent, None where it was not asked for."""
 
@@ -67,10 +71,10 @@ class Query:
     private: bool
     """Gift wraps without a view tag go only to their authenticated receiver."""
     authenticated: Set[str]
+    most: int
+    """Events of a filter that has no limit."""
     whole: bool = True
     """Whether the JSON is wanted."""
-    most: int = MAX_LIMIT
-    """Events of a filter that has no limit."""
     step: int = field(default_factory=lambda: QUERY_ROWS)
     """Rows read at once."""
     position: int = 0
@@ -92,6 +96,17 @@ class Query:
         before = len(self.sent)
         self.sent.add(identifier.hex())
         return len(self.sent) > before
+
+
+def names_few(watches: list[Watch]) -> bool:
+    """Whether every filter is led by a few ids, tags or authors, so that it is likely to bring few events."""
+    return all(0 < (len(watch.index_keys()) if watch.finds_wraps else 0) <= NAMED for watch in watches)
+
+
+def first_step(connection: Connection, new: Callable[[], Query], now: int) -> tuple[Query, list[str]]:
+    """A query that begins here, and its first step; run a second time, it begins again."""
+    query = new()
+    return query, read_step(connection, query, now)
 
 
 def read_step(connection: Connection, query: Query, now: int) -> list[str]:

@@ -17,12 +17,10 @@ from time import thread_time
 from typing import TYPE_CHECKING
 
 from pennypost.protocol.errors import InvalidSync, PennypostError, QueryTooLarge, SyncClosed, TooManySyncs
-from pennypost.protocol.filter import FilterBounds
 from pennypost.protocol.frames import NegCloseFrame, NegMessageFrame, NegOpenFrame, neg_error_message, neg_message
 from pennypost.protocol.negentropy import Records, answer
 from pennypost_mint.runtime.limits import (
     COUNT_STEP,
-    MAX_FILTER_VALUES,
     SYNC_IDLE,
     SYNC_MESSAGE,
     SYNC_RECORDS,
@@ -36,17 +34,15 @@ from pennypost_postoffice.store import Query, next_rows
 if TYPE_CHECKING:
     from pennypost_postoffice.connection import Connection
 
-BOUNDS = FilterBounds(authors=MAX_FILTER_VALUES, tag_values=MAX_FILTER_VALUES, limit=SYNC_RECORDS)
-
 MICROSECONDS = 1_000_000
 
 
 class Sync:
     """One session of one connection."""
 
-    def __init__(self, name: str, watch: Watch) -> None:
+    def __init__(self, name: str, watches: list[Watch]) -> None:
         self.name = name
-        self.watch = watch
+        self.watches = watches
         self.records: Records | None = None
         self.size = 0
         """Records it counts for in `Syncs`."""
@@ -72,19 +68,23 @@ class Syncs:
 
 
 def neg_open(connection: Connection, frame: NegOpenFrame) -> None:
-    """Opens a session; one of the same name is closed first."""
+    """Opens a session; one of the same name is closed first.
+
+    NIP-77 has one filter; NDK sends a list of them, which other relays take, too: what any of them finds.
+    """
     close_sync(connection, frame.sync)
     try:
         if len(connection.syncs) >= SYNCS:
             raise TooManySyncs
-        (wanted,) = read_filters(connection, (frame.filter,), BOUNDS)
+        given = tuple(frame.filter) if isinstance(frame.filter, list) else (frame.filter,)
+        filters = read_filters(connection, given, SYNC_RECORDS)
         message = _bytes(frame.message)
     except PennypostError as error:
         connection.refuse_query(neg_error_message(frame.sync, error.nip01()))
         return
-    sync = connection.syncs[frame.sync] = Sync(frame.sync, Watch(wanted))
+    sync = connection.syncs[frame.sync] = Sync(frame.sync, list(map(Watch, filters)))
     sync.used(connection)
-    charge_for(connection, [sync.watch])
+    charge_for(connection, sync.watches)
     connection.ask(partial(_load, connection, sync, message), partial(_end, connection, sync))
 
 
@@ -133,7 +133,7 @@ async def _load(connection: Connection, sync: Sync, message: bytes) -> None:
     """Raises QueryTooLarge, TooManySyncs or InvalidSync."""
     office = connection.office
     query = Query(
-        [sync.watch],
+        sync.watches,
         connection.private,
         connection.authenticated,
         whole=False,

@@ -179,6 +179,8 @@ class WireProtocol(WebSocketsSansIOProtocol):
                     self._sink(text)  # type: ignore[misc]
                     continue
             self._owed = head + size
+            # the limit of now: a reload changes it under open connections, too
+            self.conn.max_message_size = self.config.ws_max_size
         del buffer[:at]
 
     def _is_whole_text(self, buffer: bytearray, at: int, head: int) -> bool:

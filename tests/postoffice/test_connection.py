@@ -276,9 +276,9 @@ async def test_stopping_answers_what_is_under_way(sqlite_house: House) -> None:
     await socket.leave()
 
 
-async def test_too_many_connections(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_connections(sqlite_house: House) -> None:
     house = sqlite_house
-    monkeypatch.setattr(offices, "MAX_CONNECTIONS", 1)
+    house.office.settings = house.settings.model_copy(update={"max_connections": 1})
     first = Socket(house)
     await first.next()
     second = Socket(house)

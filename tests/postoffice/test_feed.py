@@ -97,10 +97,10 @@ async def test_waiting(house: House) -> None:
         assert empty.content == struct.pack(">Q", 3)
 
 
-async def test_waiters_are_bounded(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiters_are_bounded(sqlite_house: House) -> None:
     """Past the bound whoever would have to wait is told so at once; what is there is given to everyone."""
-    monkeypatch.setattr("pennypost_postoffice.feed.FEED_WAITERS", 2)
     house = sqlite_house
+    house.office.settings = house.settings.model_copy(update={"max_waiters": 2})
     async with _http(house) as http, house.relay() as relay:
         waiting = [asyncio.create_task(http.get("/v1/headers", params={"wait": 30})) for _ in range(2)]
         while house.office.feed.waiters < 2:

@@ -19,6 +19,7 @@ from pennypost.protocol.event import Event, event_json
 from pennypost.protocol.filter import Filter, parse_filter
 from pennypost_migrations import upgrade
 from pennypost_mint.runtime.database import Database, database_url, open_database, sqlite_engine
+from pennypost_mint.runtime.limits import MAX_LIMIT
 from pennypost_mint.tables import metadata as mint
 from pennypost_postoffice.commit import commit_on
 from pennypost_postoffice.deletion import read_deletion
@@ -75,7 +76,7 @@ def put_on(connection: Connection, event: Event) -> bool:
 
 
 def fetch_on(connection: Connection, wanted: Filter, private: bool, keys: set[str]) -> list[str]:
-    query = Query([Watch(wanted)], private, keys, step=3)
+    query = Query([Watch(wanted)], private, keys, MAX_LIMIT, step=3)
     found: list[str] = []
     while not query.finished:
         found += read_step(connection, query, NOW)
@@ -84,7 +85,7 @@ def fetch_on(connection: Connection, wanted: Filter, private: bool, keys: set[st
 
 def count_on(connection: Connection, filters: list[Filter], private: bool, keys: set[str]) -> int:
     watches = [Watch(msgspec.structs.replace(wanted, limit=None)) for wanted in filters]
-    query = Query(watches, private, keys, whole=False, step=3)
+    query = Query(watches, private, keys, MAX_LIMIT, whole=False, step=3)
     found = 0
     while not query.finished:
         found += len(next_rows(connection, query, NOW))

@@ -96,7 +96,7 @@ class _Anyone:
 
 
 def _policy(prices: PriceList) -> Callable[..., Any]:
-    policy = Policy(prices, lambda: 0.0, GRACE)
+    policy = Policy(prices, load_settings({}, price_grace=GRACE), lambda: 0.0)
 
     def change(prices: PriceList, now: int) -> None:
         policy.change_prices(prices, now)

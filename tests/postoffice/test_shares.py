@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from pennypost_mint.runtime.limits import ALL_CPU_RATE, LITTLE_CPU, MAX_SOURCES
+from pennypost_mint.runtime.limits import LITTLE_CPU, MAX_SOURCES
 from pennypost_postoffice.connection import Connection
 from pennypost_postoffice.shares import HALF_LIFE, WAIT, Lately, Shares
 from tests.postoffice.house import Author, House
+
+RATE = 600_000
+"""Microseconds a second for all."""
 
 A, B, C = (bytes([number]) * 16 for number in range(3))
 
@@ -29,7 +32,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def shares(clock: Clock) -> Shares:
-    return Shares(clock)
+    return Shares(RATE / 1_000_000, clock)
 
 
 def _took(clock: Clock, microseconds: float) -> Lately:
@@ -43,11 +46,11 @@ def _busy(clock: Clock) -> Lately:
 
 
 def _work(shares: Shares, clock: Clock, seconds: int, **rates: float) -> None:
-    """Each source asks for this part of ALL_CPU_RATE, for so long."""
+    """Each source asks for this part of RATE, for so long."""
     for _ in range(seconds * 10):
         clock.now += 0.1
         for name, rate in rates.items():
-            shares.charge({"a": A, "b": B, "c": C}[name], Lately(), rate * ALL_CPU_RATE / 10)
+            shares.charge({"a": A, "b": B, "c": C}[name], Lately(), rate * RATE / 10)
 
 
 def test_nobody_waits_while_there_is_enough(shares: Shares, clock: Clock) -> None:

@@ -16,7 +16,7 @@ from pennypost.protocol.filter import Filter, matches, parse_filter
 from pennypost.protocol.price import Postage
 from pennypost_migrations import upgrade
 from pennypost_mint.runtime.database import Database, database_url, open_database
-from pennypost_mint.runtime.limits import QUERY_ROWS
+from pennypost_mint.runtime.limits import MAX_LIMIT, QUERY_ROWS
 from pennypost_postoffice import store
 from pennypost_postoffice.commit import commit_on
 from pennypost_postoffice.live import Watch
@@ -51,7 +51,7 @@ def posted(event: Event, keep: int = 1_000) -> Post:
 
 async def read_all(database: Database, filters: list[Filter], *, private: bool = False) -> list[str]:
     """Bodies of a REQ, in the order they are sent."""
-    query = Query([Watch(each) for each in filters], private, set())
+    query = Query([Watch(each) for each in filters], private, set(), MAX_LIMIT)
     found: list[str] = []
     while not query.finished:
         found += await database.read(read_step, query, NOW)
@@ -136,7 +136,7 @@ async def test_what_has_expired_is_not_served(database: Database) -> None:
     author = Author()
     kept, gone = author.sign(1), author.sign(1)
     await database.write(commit_on, [posted(kept, 1), posted(gone, 1)], NOW)
-    query = Query([Watch(parse_filter({"authors": [author.pubkey]}))], False, set())
+    query = Query([Watch(parse_filter({"authors": [author.pubkey]}))], False, set(), MAX_LIMIT)
     assert await database.read(read_step, query, NOW + 1) == []
     assert len(await read_all(database, [parse_filter({"authors": [author.pubkey]})])) == 2
 
@@ -154,5 +154,5 @@ async def test_concealed_wraps(database: Database) -> None:
     assert len(await read_all(database, [named])) == len(stealth) + len(concealed)
     assert len(await read_all(database, [parse_filter({"ids": [concealed[0].id]})])) == 1
     assert len(await read_all(database, [named], private=True)) == len(stealth)
-    private = Query([Watch(named)], True, {KEYS[0]})
+    private = Query([Watch(named)], True, {KEYS[0]}, MAX_LIMIT)
     assert len(await database.read(read_step, private, NOW)) == QUERY_ROWS

@@ -30,6 +30,7 @@ def document(prices: PriceList | None = None, **fields: Any) -> dict[str, Any]:
         "max_filters": 32,
         "max_limit": 5_000,
         "max_content_length": 131_072,
+        "max_event_tags": 2_000,
         "created_at_upper_limit": 900,
     }
     written: dict[str, Any] = json.loads(json.dumps(relay_information(**(defaults | fields))))
@@ -45,6 +46,7 @@ def test_document() -> None:
         "max_subscriptions": 64,
         "max_filters": 32,
         "max_limit": 5_000,
+        "default_limit": 5_000,
         "max_subid_length": 64,
         "max_event_tags": 2_000,
         "max_content_length": 131_072,
@@ -53,6 +55,7 @@ def test_document() -> None:
         "payment_required": True,
         "restricted_writes": True,
     }
+    assert document(created_at_lower_limit=60)["limitation"]["created_at_lower_limit"] == 60
     assert "pubkey" not in found and "contact" not in found
     assert document(pubkey="a" * 64, identity="b" * 64)["self"] == "b" * 64
 

@@ -347,6 +347,13 @@ class TooLong(PolicyError):
     remedy = "Choose an earlier expiration; the stamp is still good."
 
 
+class EventTooOld(PolicyError):
+    """The event's time is too long ago."""
+
+    code, prefix = "past", "invalid"
+    remedy = "Sign it anew with the time of now; the stamp is still good."
+
+
 class KindRefused(PolicyError):
     """This kind of event is not accepted."""
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from pennypost.protocol.event import KIND_GIFT_WRAP, MAX_TAGS
+from pennypost.protocol.event import KIND_GIFT_WRAP
 from pennypost.protocol.frames import MAX_SUBSCRIPTION
 from pennypost.protocol.price import PriceList, Rule
 
@@ -38,7 +38,9 @@ def relay_information(
     max_filters: int,
     max_limit: int,
     max_content_length: int,
+    max_event_tags: int,
     created_at_upper_limit: int,
+    created_at_lower_limit: int | None = None,
     pubkey: str | None = None,
     identity: str | None = None,
     contact: str | None = None,
@@ -50,7 +52,7 @@ def relay_information(
 
     `mints` are the addresses of the mints whose stamps are taken, our own first; `payments_url` is where a person buys
     stamps; `pubkey` is the operator's and `identity` the office's own key in hex (`self`); lengths are in bytes,
-    `created_at_upper_limit` in seconds. Fields not given are left out.
+    `created_at_upper_limit` (ahead) and `created_at_lower_limit` (behind) in seconds. Fields not given are left out.
     """
     paid = any(rule.base or rule.per_kib or rule.per_day for rule in prices.rules)
     document: dict[str, object | None] = {
@@ -69,14 +71,16 @@ def relay_information(
             "max_subscriptions": max_subscriptions,
             "max_filters": max_filters,
             "max_limit": max_limit,
+            "default_limit": max_limit,
             "max_subid_length": MAX_SUBSCRIPTION,
-            "max_event_tags": MAX_TAGS,
+            "max_event_tags": max_event_tags,
             "max_content_length": max_content_length,
             "created_at_upper_limit": created_at_upper_limit,
             "auth_required": auth_required,
             "payment_required": paid,
             "restricted_writes": paid,
         }
+        | ({} if created_at_lower_limit is None else {"created_at_lower_limit": created_at_lower_limit})
         | ({"min_pow_difficulty": prices.least_work} if prices.least_work else {}),
         "payments_url": payments_url if paid else None,
         "fees": _fees(prices, list(mints)) if paid else None,

@@ -20,23 +20,25 @@ MAX_ITEMS = 1_000
 """Inputs, outputs and Ys of one mint request (announced as max_array_length)."""
 
 MAX_FRAME = 256 * KIB
-"""Bytes of a WebSocket frame. Keychat merges 1,500 keys into one REQ of 98 KiB."""
+"""Bytes of a WebSocket frame, unless set. Keychat merges 1,500 keys into one REQ of 98 KiB."""
 
 MAX_EVENT = 128 * KIB
-"""Bytes of an event's NIP-01 serialisation. A NIP-44 text of 64 KiB needs 88 KiB."""
+"""Bytes of an event's NIP-01 serialisation, unless set. A NIP-44 text of 64 KiB needs 88 KiB."""
 
-MAX_TAGS = 2_000
+MOST_EVENT = 512 * KIB
+"""Largest PENNYPOST_MAX_EVENT."""
+
 MAX_SUBSCRIPTIONS = 200
 """A connection; Keychat opens well over 20."""
 
 MAX_FILTERS = 20
-"""Of one subscription."""
+"""Of one subscription, unless set."""
 
 MAX_FILTER_VALUES = 5_000
 """Values of all lists of one filter."""
 
 MAX_LIMIT = 5_000
-"""Events of one stored query; also its default."""
+"""Events of one stored query, unless set; also its default."""
 
 MAX_PROOFS = 100
 """Proofs of one stamp."""
@@ -57,43 +59,26 @@ COMMIT_QUEUE = 20_000
 FEED_PAGE = 5_000
 """Most header records of one answer (220 KB)."""
 
-FEED_WAITERS = 20_000
-"""Long polls at once, some 30 KB each; past it whoever would have to wait gets 503."""
-
 FEED_WAIT = 60
 """Longest wait of a long poll, seconds."""
 
 PAGE = 64
 """Feed numbers of one page."""
 
-FUTURE = 900
-"""Seconds an event's created_at may lie ahead of our clock."""
-
 HELD_BACK = 60
 """Seconds an event waits for a database that is away before it is answered with an error."""
-
-MAX_CONNECTIONS = 20_000
-"""WebSocket connections at once; an idle one costs some 30 KB."""
 
 CPU_RATE = 200_000
 CPU_BURST = 2_000_000
 """Microseconds of work a connection may cause each second, and at once; past it it is read more slowly. What a stamp
 paid for is not counted."""
 
-ALL_CPU_RATE = 600_000
-"""Microseconds of such work that all connections of a process may cause each second; past it the sources that took most
-are read more slowly (shares.py). The rest of a core is for letters with stamps."""
-
 LITTLE_CPU = 50_000
 """What a connection may have taken lately and still not wait for others of its source."""
 
-EPHEMERAL_RATE = 50.0
-EPHEMERAL_BURST = 500.0
-"""Ephemeral events of one connection: each second, and at once. A wallet connection sends a handful."""
-
-FREE_RATE = 2.0
-FREE_BURST = 50.0
-"""Stored events of one connection that need no stamp (relay lists, key packages)."""
+EPHEMERAL_SECONDS = 10
+FREE_SECONDS = 25
+"""Seconds for which a connection may save up its rate of ephemeral and of free stored events, and send them at once."""
 
 HELD_EVENTS = 100
 """Events held under one hold tag: so many move in one transaction when it is released."""
@@ -102,13 +87,13 @@ RELEASE_RATE = 5.0
 RELEASE_BURST = 200.0
 """Releases of one source that need a look-up, and as many wrong ones: each second, and at once."""
 
+SIGN_IN_RATE = 0.2
+SIGN_IN_BURST = 20.0
+"""Tries of one source to sign in to the operator's pages: each second, and at once."""
+
 HOLD_RATE = 0.2
 HOLD_BURST = 20.0
 """Wrong tries at one hold tag. The right preimage opens it all the same: 256 bits cannot be tried through."""
-
-FREE_ROWS = 100_000
-FREE_BYTES = 256 * 1024 * KIB
-"""Quota that all stored events of the free kinds share; the oldest go first."""
 
 RECENT = 16_384
 """Event ids and stamps remembered, so that a repeat is looked up before any crypto."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pennypost.protocol.errors import ConfigurationError, InvalidKey, StampMalformed
+from pennypost.protocol.event import MAX_TAGS
 from pennypost.protocol.nip19 import parse_public_key
 from pennypost.protocol.relay_info import MAX_MINTS
 from pennypost.protocol.token import normal_mint
@@ -46,6 +47,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
+        *("max_message", "max_event", "max_tags", "max_ahead", "max_behind", "max_connections", "max_waiters"),
+        *("max_subscriptions", "max_filters", "max_limit", "free_rate", "ephemeral_rate", "free_rows", "free_bytes"),
+        "read_cpu",
     data_dir: Path = Field(Path("data"), description="Folder of the SQLite file and the mint's seed.")
     database_url: str = Field(
         "", description="PostgreSQL address, `postgresql://user@host/name`; empty: a SQLite file in the data folder."
@@ -168,6 +172,67 @@ class Settings(BaseSettings):
             return value
         if not value.replace(".", "", 1).isascii() or not value.replace(".", "", 1).isdigit():
             raise ValueError("seconds, or never")
+    max_message: int = Field(
+        MAX_FRAME,
+        ge=16 * KIB,
+        le=1024 * KIB,
+        description="Bytes of one message to the post office, or of one HTTP body.",
+    )
+    max_event: int = Field(
+        MAX_EVENT, ge=1 * KIB, le=MOST_EVENT, description="Bytes of one event's NIP-01 form; less than a message's."
+    )
+    max_tags: int = Field(MAX_TAGS, ge=1, le=MAX_TAGS, description="Tags of one event.")
+    max_ahead: int = Field(
+        900, ge=0, le=31_536_000, description="Seconds that an event's time may lie ahead of the server's clock."
+    )
+    max_behind: int = Field(
+        0,
+        ge=0,
+        le=2**40,
+        description="Seconds that an event's time may lie in the past; 0: any time. Gift wraps need two days.",
+    )
+    max_subscriptions: int = Field(
+        MAX_SUBSCRIPTIONS, ge=1, le=10_000, description="Subscriptions of one connection; Keychat opens well over 20."
+    )
+    max_filters: int = Field(MAX_FILTERS, ge=1, le=1_000, description="Filters of one subscription.")
+    max_limit: int = Field(
+        MAX_LIMIT,
+        ge=1,
+        le=100_000,
+        description="Stored events that one filter is answered with; also without a `limit`.",
+    )
+    max_connections: int = Field(
+        20_000, ge=1, le=1_000_000, description="WebSocket connections at once; an idle one costs some 30 KB."
+    )
+    max_waiters: int = Field(
+        20_000, ge=0, le=1_000_000, description="Readers that wait for the header feed at once, some 30 KB each."
+    )
+    free_rate: float = Field(
+        2.0,
+        gt=0,
+        le=1_000_000,
+        description="Stored events without a stamp (relay lists, key packages) that one connection may send each"
+        " second, and 25 times as many at once.",
+    )
+    ephemeral_rate: float = Field(
+        50.0,
+        gt=0,
+        le=1_000_000,
+        description="Ephemeral events that one connection may send each second, and ten times as many at once.",
+    )
+    free_rows: int = Field(
+        100_000, ge=1, le=2**40, description="Stored events of the free kinds, all together; the oldest go first."
+    )
+    free_bytes: int = Field(
+        256 * 1024 * KIB, ge=1024 * KIB, le=2**50, description="Bytes of stored events of the free kinds, all together."
+    )
+    read_cpu: float = Field(
+        0.6,
+        gt=0,
+        le=64,
+        description="Seconds of CPU a second that one process gives to what no stamp pays (reads, refusals); past it"
+        " the sources that took most wait.",
+    )
         return value
 
     @field_validator("lnd_rpc_address")
@@ -225,6 +290,12 @@ class Settings(BaseSettings):
     @property
     def seed_file(self) -> Path:
         """Where the mint's seed is kept."""
+    @model_validator(mode="after")
+    def _an_event_fits_its_message(self) -> Settings:
+        if self.max_event >= self.max_message:
+            raise ValueError("PENNYPOST_MAX_EVENT must be less than PENNYPOST_MAX_MESSAGE")
+        return self
+
         return self.mint_seed_file or self.data_dir / "mint.seed"
 
     @property

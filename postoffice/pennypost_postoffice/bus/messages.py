@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pennypost_mint.runtime.limits import MAX_EVENT
+from pennypost_mint.runtime.limits import MOST_EVENT
 
 FEED, MARKS, HERE, EVENT = "feed", "marks", "here", "event"
 
@@ -66,7 +66,7 @@ class Pieces:
         number, count = int(found[1]), int(found[2])
         if number == 1:
             parts = []
-        if number != len(parts) + 1 or number > count or sum(map(len, parts)) > MAX_EVENT:
+        if number != len(parts) + 1 or number > count or sum(map(len, parts)) > MOST_EVENT:
             return None
         parts.append(found[3])
         if number == count:

@@ -24,7 +24,7 @@ from pennypost.protocol.errors import FileUnusable, PennypostError
 from pennypost.protocol.event import check_id, is_ephemeral, parse_event
 from pennypost.protocol.price import Postage, PriceList, keep_until
 from pennypost_mint.runtime.database import Database
-from pennypost_mint.runtime.limits import MAX_EVENT
+from pennypost_mint.runtime.limits import MOST_EVENT
 from pennypost_mint.runtime.sets import select_in
 from pennypost_postoffice.accept import describe
 from pennypost_postoffice.bans import Bans
@@ -38,7 +38,7 @@ from pennypost_postoffice.tables import events, feed
 STEP = 500
 """Events of one transaction."""
 
-MAX_LINE = 4 * MAX_EVENT
+MAX_LINE = 4 * MOST_EVENT
 """Bytes of a line: an event with every character escaped, and more."""
 
 ROUNDS = 20
