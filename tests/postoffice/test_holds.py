@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -23,12 +23,13 @@ from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.limits import HELD_EVENTS, HOLD_BURST
 from pennypost_postoffice.commit import Done, commit_on
 from pennypost_postoffice.holds import held_for_on, release_on
+from pennypost_postoffice.operate import removal
 from pennypost_postoffice.operate.removal import Selection, count_on, delete_on
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.retention import forget_on, remove_expired_on, remove_held_over_on
 from pennypost_postoffice.rows import feed_record
 from pennypost_postoffice.tables import events, feed, held, held_receivers, holds, tags
-from tests.postoffice.house import Author, House, open_house
+from tests.postoffice.house import Author, House, open_house, wrap
 from tests.postoffice.test_commit import database, stamped, y
 from tests.postoffice.test_commit_races import Faster, _somebody_waits_on
 from tests.support.postgres import Postgres
@@ -365,28 +366,60 @@ async def test_deleted_after_its_release(house: House) -> None:
         assert await headers(house) == [] and await page(house) == []
 
 
+SELECTED: list[tuple[str, Callable[[Event], Selection]]] = [
+    ("everything", lambda event: Selection()),
+    ("its id", lambda event: Selection(ids=(event.id,))),
+    ("its author", lambda event: Selection(authors=("a" * 64, event.pubkey))),
+    ("its kind", lambda event: Selection(kinds=range(1059, 1060))),
+    ("its time", lambda event: Selection(since=event.created_at, until=event.created_at)),
+    ("all of it", lambda event: Selection((event.id,), (event.pubkey,), range(1060), 0, event.created_at)),
+]
+PASSED_BY: list[tuple[str, Callable[[Event], Selection]]] = [
+    ("another kind", lambda event: Selection(ids=(event.id,), kinds=range(1, 2))),
+    ("another author", lambda event: Selection(ids=(event.id,), authors=("a" * 64,))),
+    ("older", lambda event: Selection(ids=(event.id,), until=event.created_at - 1)),
+    ("younger", lambda event: Selection(ids=(event.id,), since=event.created_at + 1)),
+]
+
+
 async def test_deleted_by_the_operator(house: House) -> None:
-    """Named by its id it goes, and no release brings it back; what a wider selection finds is not what is held."""
-    sale, database = Sale(), house.office.database
-    event = sale.letter()
+    """By every selection that finds other mail: it goes with its header, and no release brings it back."""
+    database = house.office.database
     async with house.relay() as relay:
-        await house.pay(relay, [event])
-        for other in (
-            Selection(authors=(event.pubkey,)),
-            Selection(),
-            Selection(ids=(event.id,), kinds=range(1, 2)),
-            Selection(ids=(event.id,), authors=("a" * 64,)),
-            Selection(ids=(event.id,), until=event.created_at - 1),
-            Selection(ids=(event.id,), since=event.created_at + 1),
-        ):
-            assert await database.read(count_on, other) == {}
-            assert await database.write(delete_on, other) == 0
-        assert await database.read(count_on, Selection(ids=(event.id,))) == {1059: 1}
-        assert await database.write(delete_on, Selection(ids=(event.id,))) == 1
-        assert await headers(house) == []
-        assert (await relay.release(sale.hold, sale.x, sale.id)).message == "accepted: released 0"
-        assert (await relay.post(event, house.purse.token())).code == "deleted"
-        assert await relay.fetch({"ids": [event.id]}) == []
+        for case, selection in SELECTED:
+            sale = Sale()
+            event = sale.letter()
+            await house.pay(relay, [event])
+            for other, passes_by in PASSED_BY:
+                assert await database.read(count_on, passes_by(event)) == {}, other
+                assert await database.write(delete_on, passes_by(event)) == 0, other
+            assert await database.read(count_on, selection(event)) == {1059: 1}, case
+            assert await database.write(delete_on, selection(event)) == 1, case
+            assert await database.write(delete_on, selection(event)) == 0, case
+            assert await headers(house) == []
+            assert (await relay.release(sale.hold, sale.x, sale.id)).message == "accepted: released 0"
+            assert (await relay.post(event, house.purse.token())).code == "deleted"
+            assert await relay.fetch({"ids": [event.id]}) == []
+    assert await rows_of(house, held, held_receivers, events, tags) == [0, 0, 0, 0]
+
+
+async def test_open_and_held_mail_is_deleted_in_steps(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "STEP", 3)
+    mail = [Sale().letter() for _ in range(4)] + [wrap() for _ in range(4)]
+    async with house.relay() as relay:
+        await house.pay(relay, mail)
+    gone: list[int] = []
+    while not gone or gone[-1]:
+        gone.append(await house.office.database.write(delete_on, Selection(kinds=range(1059, 1060))))
+    assert gone == [3, 3, 2, 0] and await headers(house) == []
+
+
+async def rows_of(house: House, *tables: Any) -> list[int]:
+    """How many rows each table has."""
+    return [
+        await house.office.database.read(lambda c, t=table: c.execute(select(func.count()).select_from(t)).scalar_one())
+        for table in tables
+    ]
 
 
 async def test_refused_tags_leave_the_stamp(house: House) -> None:

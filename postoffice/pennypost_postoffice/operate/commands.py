@@ -267,7 +267,7 @@ def delete(
 ) -> None:
     """Delete stored mail; tombstones keep it out until its time is over. Says what it would do unless `--yes` is given.
 
-    All conditions must hold. What is held is found only by its id.
+    All conditions must hold. Held mail is found like any other, and no release brings it back.
 
     Examples:
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Table, delete, func, select
 
 from pennypost_mint.runtime.sets import insert_ignore
 from pennypost_postoffice.deletion import OPERATOR, Target
-from pennypost_postoffice.holds import held_on
 from pennypost_postoffice.removal import remove_on
-from pennypost_postoffice.tables import events, tombstones
+from pennypost_postoffice.tables import events, held, tombstones
 
 STEP = 500
 """Events of one transaction, so that no letter waits long."""
-
-_COLUMNS = [events.c[name] for name in Target._fields]
 
 
 @dataclass(frozen=True)
@@ -34,62 +31,53 @@ class Selection:
         """Whether it leaves nothing out."""
         return self == Selection()
 
-    def covers(self, target: Target) -> bool:
-        """Whether an event that is not in `events`, for it is held, is one of them; only those named by id are."""
-        return (
-            target.id.hex() in self.ids
-            and (not self.authors or target.pubkey.hex() in self.authors)
-            and (self.kinds is None or target.kind in self.kinds)
-            and (self.since is None or target.created_at >= self.since)
-            and (self.until is None or target.created_at <= self.until)
-        )
-
-    def conditions(self) -> list[Any]:
-        """The same for a WHERE."""
-        found: list[Any] = []
+    def conditions(self, table: Table = events) -> list[Any]:
+        """The same for a WHERE over `events`, or over `held`."""
+        here, found = table.c, list[Any]()
         if self.ids:
-            found.append(events.c.id.in_([bytes.fromhex(each) for each in self.ids]))
+            found.append(here.id.in_([bytes.fromhex(each) for each in self.ids]))
         if self.authors:
-            found.append(events.c.pubkey.in_([bytes.fromhex(each) for each in self.authors]))
+            found.append(here.pubkey.in_([bytes.fromhex(each) for each in self.authors]))
         if self.kinds is not None:
-            found.append(events.c.kind.between(self.kinds[0], self.kinds[-1]))
+            found.append(here.kind.between(self.kinds[0], self.kinds[-1]))
         if self.since is not None:
-            found.append(events.c.created_at >= self.since)
+            found.append(here.created_at >= self.since)
         if self.until is not None:
-            found.append(events.c.created_at <= self.until)
+            found.append(here.created_at <= self.until)
         return found
 
 
 def count_on(connection: Connection, selection: Selection) -> dict[int, int]:
-    """How many events of each kind there are."""
-    counted = select(events.c.kind, func.count()).where(*selection.conditions())
-    rows: Any = connection.execute(counted.group_by(events.c.kind))
-    found: dict[int, int] = dict(rows.all())
-    for target in _held_on(connection, selection):
-        found[target.kind] = found.get(target.kind, 0) + 1
+    """How many events of each kind there are, held ones among them."""
+    found: dict[int, int] = {}
+    for table in (events, held):
+        counted = select(table.c.kind, func.count()).where(*selection.conditions(table)).group_by(table.c.kind)
+        for kind, count in connection.execute(counted):
+            found[kind] = found.get(kind, 0) + count
     return dict(sorted(found.items()))
 
 
 def delete_on(connection: Connection, selection: Selection) -> int:
     """Deletes up to STEP of them, with everything that leads to them; returns how many.
 
-    What is held is left alone unless it is named by its id: then no release brings it back.
+    What is held goes, too: no release brings it back.
     """
-    chosen = select(*_COLUMNS).where(*selection.conditions()).order_by(events.c.id).limit(STEP)
-    if connection.dialect.name == "postgresql":
-        # of two who delete the same, one waits for the other and finds nothing
-        chosen = chosen.with_for_update()
-    targets = [Target(*row) for row in connection.execute(chosen)]
-    targets += _held_on(connection, selection)
+    # held first: what a release moves meanwhile is found among the events
+    targets = _found_on(connection, held, selection, STEP)
+    targets += _found_on(connection, events, selection, STEP - len(targets))
     graves = sorted((target.id, OPERATOR, target.keep_until) for target in targets)
     insert_ignore(connection, tombstones, ("id", "pubkey", "keep_until"), graves, "id")
     remove_on(connection, targets)
     return len(targets)
 
 
-def _held_on(connection: Connection, selection: Selection) -> list[Target]:
-    named = held_on(connection, [bytes.fromhex(each) for each in selection.ids])
-    return [target for target in named.values() if selection.covers(target)]
+def _found_on(connection: Connection, table: Table, selection: Selection, limit: int) -> list[Target]:
+    columns = [table.c[name] for name in Target._fields]
+    chosen = select(*columns).where(*selection.conditions(table)).order_by(table.c.id).limit(limit)
+    if connection.dialect.name == "postgresql":
+        # of two who delete the same, one waits for the other and finds nothing
+        chosen = chosen.with_for_update()
+    return [Target(*row) for row in connection.execute(chosen)]
 
 
 def allow_on(connection: Connection, identifier: str) -> None:
