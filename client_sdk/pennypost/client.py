@@ -2,6 +2,7 @@
 
 AsyncClient(office, home=…)
     .stamps            buy, balance, send, receive, check, restore          stamps.py
+    .purse             the same at every mint of the home                   purse.py
     .npub              who we are, made on first need                       keys.py
     .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    dispatch.py, outbox.py
     .outbox()          what has no answer yet; .flush() sends it            dispatch.py
@@ -27,7 +28,7 @@ from pennypost.channels import Channels
 from pennypost.desk import Desk
 from pennypost.dispatch import Dispatch
 from pennypost.ecash_lock import EcashLocks
-from pennypost.exchange import Exchange, Progress
+from pennypost.exchange import Progress
 from pennypost.home import Home, default_home
 from pennypost.inbox import Inbox
 from pennypost.keys import Identity, load_identity, new_identity, person
@@ -49,6 +50,7 @@ from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
 from pennypost.protocol.nip17 import SHIFT, message_tags, wrap_message
 from pennypost.protocol.relay_info import read_postage
 from pennypost.protocol.stealth import Address, lifetime, wrap_letter
+from pennypost.purse import Purse
 from pennypost.stamps import Stamps
 from pennypost.store import Store
 from pennypost.transport import NetworkTransport, Transport, parse_address
@@ -109,15 +111,19 @@ class AsyncClient:
         mint_client = MintClient(
             parse_address(mint) if mint else url, self._transport, self._store, None if mint else self._named_mints
         )
-        exchange = Exchange(self._home, self._store, mint_client, notice=notice, clock=clock)
+        self.payments = Payments(self._store, lambda: self._lightning, clock)
+        """Lightning payments, each payment hash once."""
+        self.purse = Purse(
+            self._home, self._store, self._transport, self.payments, mint_client, notice=notice, clock=clock
+        )
+        """The wallet over all its mints."""
+        exchange = self.purse.use(mint_client)
         under_way: set[str] = set()
-        self._outbox = Outbox(self.office, exchange, max_stamps, under_way)
+        self._outbox = Outbox(self.office, exchange, self.purse, max_stamps, under_way)
         self._dispatch = Dispatch([self._outbox], self._store, exchange.now, self._tell, under_way)
         self.channels = Channels(self.office, self._store, self._outbox, lambda: self.identity, clock)
         """Channels of this home."""
         self._identity: Identity | None = None
-        self.payments = Payments(self._store, lambda: self._lightning, clock)
-        """Lightning payments, each payment hash once."""
         desk = self._desk = Desk(self.office, self._store, self._outbox, lambda: self.identity, clock)
         self._sessions: Sessions | None = None
         self.paid = PaidMail(desk, self.payments)
@@ -125,7 +131,7 @@ class AsyncClient:
         self.offers = Offers(desk, self.payments, EcashLocks(exchange))
         """Texts for sale."""
         self.stamps = Stamps(exchange, self.payments)
-        """The wallet."""
+        """Stamps of the office's own mint."""
         self.notices = Notices(desk, self.payments, self.stamps, self._network)
         """Payments that tell of a letter."""
 

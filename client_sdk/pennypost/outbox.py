@@ -15,6 +15,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -27,7 +28,6 @@ from pennypost.office import Office
 from pennypost.protocol.errors import (
     OfficeMisbehaves,
     OfficeUnreachable,
-    OtherMint,
     PennypostError,
     PriceTooHigh,
     ServerError,
@@ -39,6 +39,7 @@ from pennypost.protocol.errors import (
 from pennypost.protocol.event import Event, event_json, expiration, parse_event
 from pennypost.protocol.frames import OkMessage
 from pennypost.protocol.token import Proof, Token, encode_token
+from pennypost.purse import Purse
 
 PATIENCE: Final = 90.0
 """Seconds to go on trying; an office holds an event back for up to 60 while its database is away."""
@@ -72,9 +73,13 @@ class Letter:
 class Outbox:
     """Sends letters of one home to one office, stamped from one wallet."""
 
-    def __init__(self, office: Office, exchange: Exchange, max_stamps: int, under_way: set[str] | None = None) -> None:
-        """`max_stamps`: the most that one letter may cost, in sat. `under_way`: ids of the events being sent."""
-        self._office, self._exchange, self._store = office, exchange, exchange.store
+    def __init__(
+        self, office: Office, exchange: Exchange, purse: Purse, max_stamps: int, under_way: set[str] | None = None
+    ) -> None:
+        """`exchange`: with the office's own mint. `max_stamps`: the most that one letter may cost, in sat. `under_way`:
+        ids of the events being sent.
+        """
+        self._office, self._exchange, self._purse, self._store = office, exchange, purse, exchange.store
         self._max_stamps = max_stamps
         self._under_way: set[str] = set() if under_way is None else under_way
 
@@ -99,20 +104,23 @@ class Outbox:
         finally:
             self._under_way.discard(event.id)
 
-    async def go_on(self, event_id: str, patience: float, on_progress: Progress | None = None) -> Receipt | None:
+    async def go_on(
+        self, event_id: str, patience: float, on_progress: Progress | None, enough: asyncio.Event
+    ) -> Receipt | None:
         """Send a letter that was drafted; of one that has its answer, what that was. Raises as `send`.
 
-        None where this office was never to have it.
+        None where this office was never to have it. When `enough` is set another office has the letter, and nobody
+        waits any longer for one that does not answer.
         """
         known = await self._store.run(known_on, event_id, self.url)
-        return await self._send(known, patience, on_progress) if isinstance(known, Letter) else known
+        return await self._send(known, patience, on_progress, enough) if isinstance(known, Letter) else known
 
     async def price(self, event: Event) -> Receipt:
         """What `send` would cost now, with the code `dry-run`; nothing is reserved, written or sent.
 
         Raises OfficeUnreachable, OfficeMisbehaves; OtherMint where this wallet's stamps are not taken.
         """
-        sat, _ = await self._asked(event)
+        sat, _, _ = await self._asked(event)
         return Receipt(event.id, self.url, False, DRY_RUN, sat, 0)
 
     async def flush(self, patience: float = PATIENCE) -> list[Receipt]:
@@ -128,34 +136,38 @@ class Outbox:
                     self._under_way.discard(letter.event.id)
         return receipts
 
-    async def _send(self, letter: Letter, patience: float, on_progress: Progress | None = None) -> Receipt:
+    async def _send(
+        self,
+        letter: Letter,
+        patience: float,
+        on_progress: Progress | None = None,
+        enough: asyncio.Event | None = None,
+    ) -> Receipt:
         if letter.state != "waiting":
             written = await self._write(letter, await self._price(letter.event))
             if isinstance(written, Receipt):
                 return written
             letter = written
-        return await self._deliver(letter, patience, on_progress)
+        return await self._deliver(letter, patience, on_progress, enough or asyncio.Event())
 
-    async def _price(self, event: Event, *, fresh: bool = False) -> tuple[int, str]:
-        """The sat to attach, within our limit, and the address that the token must name."""
+    async def _price(self, event: Event, *, fresh: bool = False) -> tuple[int, str, Exchange]:
+        """The sat to attach, within our limit, the address that the token must name, and whose stamps these are."""
         asked = await self._asked(event, fresh=fresh)
         if asked[0] > self._max_stamps:
             raise PriceTooHigh
         return asked
 
-    async def _asked(self, event: Event, *, fresh: bool = False) -> tuple[int, str]:
+    async def _asked(self, event: Event, *, fresh: bool = False) -> tuple[int, str, Exchange]:
         asked = await self._office.price(event, self._exchange.now(), fresh=fresh)
         if not asked.sat:
-            return 0, ""
-        name = await self._exchange.mint.name(asked.mints)
-        if name not in asked.mints and self._exchange.mint.url != self._office.url:
-            raise OtherMint("this office takes stamps of other mints")
-        return asked.sat, name if name in asked.mints else asked.mints[0]
+            return 0, "", self._exchange
+        exchange, name = await self._purse.exchange_for(asked.mints, asked.sat, self._exchange, self.url)
+        return asked.sat, name, exchange
 
-    async def _write(self, letter: Letter, price: tuple[int, str]) -> Letter | Receipt:
+    async def _write(self, letter: Letter, price: tuple[int, str, Exchange]) -> Letter | Receipt:
         """The letter with its stamp, both written down; as it stands where another process has moved it on."""
-        sat, name = price
-        mint = self._exchange.mint.url
+        sat, name, exchange = price
+        mint = exchange.mint.url
 
         def write_on(connection: sqlite3.Connection) -> Letter | Receipt | None:
             known = known_on(connection, letter.event.id, letter.office)
@@ -168,12 +180,14 @@ class Outbox:
                 return None
             token = encode_token(Token(name, UNIT, proofs)) if proofs else None
             stamped = replace(letter, token=token, sat=sat, mint=mint, state="waiting")
-            write_letter_on(connection, stamped, proofs, self._exchange.now())
+            write_letter_on(connection, stamped, proofs, exchange.now())
             return stamped
 
-        return await self._exchange.take(sat, write_on)
+        return await exchange.take(sat, write_on)
 
-    async def _deliver(self, letter: Letter, patience: float, on_progress: Progress | None = None) -> Receipt:
+    async def _deliver(
+        self, letter: Letter, patience: float, on_progress: Progress | None, enough: asyncio.Event
+    ) -> Receipt:
         loop = asyncio.get_running_loop()
         deadline, pause, restamps = loop.time() + patience, 0.5, 0
         while True:
@@ -185,11 +199,12 @@ class Outbox:
             if answer is not None and error is None:
                 return await self._accepted(letter, answer)
             if isinstance(error, OfficeUnreachable | ServerError | TooMany):
-                if loop.time() + pause > deadline:
+                if loop.time() + pause > deadline or enough.is_set():
                     raise type(error)("the letter is kept, and sent with the next one")
                 if on_progress is not None:
                     on_progress("trying again", int(loop.time() + patience - deadline), int(patience))
-                await asyncio.sleep(pause)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), pause)
                 pause = min(10.0, pause * 2)
                 continue
             assert error is not None
@@ -212,7 +227,7 @@ class Outbox:
             code = DUPLICATE
             if letter.token is not None:
                 try:
-                    settled = await self._exchange.settle_holder(letter.holder)
+                    settled = await self._purse.exchange_of(letter.mint).settle_holder(letter.holder)
                     used = letter.sat if settled is None else settled
                 except PennypostError:
                     # The mint is away: the letter stays in the outbox, and the next flush asks again.
@@ -229,7 +244,8 @@ class Outbox:
         """The same letter with another stamp; None where that would not help."""
         price = await self._price(letter.event, fresh=True)
         if isinstance(error, StampSpent):
-            if letter.token is not None and await self._exchange.settle_holder(letter.holder) == 0:
+            exchange = self._purse.exchange_of(letter.mint)
+            if letter.token is not None and await exchange.settle_holder(letter.holder) == 0:
                 await self._store.run(finish_on, letter, "refused", OfficeMisbehaves.code)
                 raise OfficeMisbehaves("it calls a stamp spent that the mint does not")
         elif price[0] <= letter.sat:

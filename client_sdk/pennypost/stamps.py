@@ -185,7 +185,7 @@ class Stamps:
         """
         found = parse_token(token.strip(), keep_dleq=True)
         name = normal_mint(found.mint)
-        if name not in _names(self.mint.url) and name not in _names(await self.mint.address()):
+        if not means(self.mint.url, name) and not means(await self.mint.address(), name):
             raise OtherMint
         found = await self._usable_token(found)
         await self._exchange.settle()
@@ -348,6 +348,11 @@ class Stamps:
             if proof.dleq is not None and not _genuine(keyset, proof, proof.dleq):
                 raise StampForged
         return token
+
+
+def means(url: str, name: str) -> bool:
+    """Whether `name`, as `normal_mint` gives it, in a token means the mint at this address."""
+    return name in _names(url)
 
 
 def _names(url: str) -> set[str]:

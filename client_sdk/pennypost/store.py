@@ -158,6 +158,12 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE outbox_by_office RENAME TO outbox;
     CREATE INDEX outbox_state ON outbox (office, state, created_at);
     """,
+    """
+    CREATE TABLE mints (url TEXT PRIMARY KEY, added_at INTEGER NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE names (name TEXT PRIMARY KEY, key BLOB NOT NULL, asked_at INTEGER NOT NULL) STRICT;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 

@@ -19,6 +19,8 @@ from pennypost.lightning import Wallet
 from pennypost.mail import Mail, Mode, Privacy, Receipt
 from pennypost.orders import Purchase
 from pennypost.outbox import PATIENCE
+from pennypost.protocol.errors import PennypostError
+from pennypost.purse import Purse as AsyncPurse
 from pennypost.stamps import Check
 from pennypost.stamps import Stamps as AsyncStamps
 from pennypost.sync_channels import Channels
@@ -56,7 +58,9 @@ class Client:
         )
         self._thread = LoopThread("pennypost-client")
         self.stamps = Stamps(self._client.stamps, self._thread)
-        """The wallet."""
+        """Stamps of the office's own mint."""
+        self.purse = Purse(self._client.purse, self._thread)
+        """The wallet over all its mints."""
         self.paid = PaidMail(self._client.paid, self._thread)
         """Messages with their payment."""
         self.offers = Offers(self._client.offers, self._thread)
@@ -221,3 +225,44 @@ class Stamps:
     def restore(self, seed: str | None = None, *, on_progress: Progress | None = None) -> int:
         """As pennypost.stamps.Stamps.restore."""
         return self._thread.call(self._stamps.restore(seed, on_progress=on_progress))
+
+
+class Purse:
+    """The sync face of pennypost.purse.Purse."""
+
+    def __init__(self, purse: AsyncPurse, thread: LoopThread) -> None:
+        self._purse, self._thread = purse, thread
+
+    def mints(self) -> list[str]:
+        """As pennypost.purse.Purse.mints."""
+        return self._thread.call(self._purse.mints())
+
+    def add(self, mint: str) -> str:
+        """As pennypost.purse.Purse.add."""
+        return self._thread.call(self._purse.add(mint))
+
+    def remove(self, mint: str) -> None:
+        """As pennypost.purse.Purse.remove."""
+        self._thread.call(self._purse.remove(mint))
+
+    def at(self, mint: str | None = None) -> Stamps:
+        """As pennypost.purse.Purse.at."""
+        return Stamps(self._thread.call(self._purse.at(mint)), self._thread)
+
+    def balances(self) -> dict[str, Balance]:
+        """As pennypost.purse.Purse.balances."""
+        return self._thread.call(self._purse.balances())
+
+    def receive(self, token: str) -> int:
+        """As pennypost.purse.Purse.receive."""
+        return self._thread.call(self._purse.receive(token))
+
+    def check(self, *, on_progress: Progress | None = None) -> dict[str, Check | PennypostError]:
+        """As pennypost.purse.Purse.check."""
+        return self._thread.call(self._purse.check(on_progress=on_progress))
+
+    def restore(
+        self, seed: str | None = None, *, on_progress: Progress | None = None
+    ) -> dict[str, int | PennypostError]:
+        """As pennypost.purse.Purse.restore."""
+        return self._thread.call(self._purse.restore(seed, on_progress=on_progress))

@@ -115,12 +115,11 @@ def test_json(run: Run, url: str) -> None:
     (token,) = json_of("wallet", "send", "4", home="alice")
     assert set(token) == {"token", "amount"} and token["amount"] == 4 and parse_token(token["token"]).amount == 4
     assert json_of("wallet", "receive", token["token"], home="bob") == [{"received": 4, "balance": 4}]
-    assert json_of("wallet", "balance", home="alice") == [
-        {"balance": 6, "reserved": 0, "in_tokens": 4, "in_flight": 0, "unit": "sat"}
-    ]
+    places = {"balance": 6, "reserved": 0, "in_tokens": 4, "in_flight": 0}
+    assert json_of("wallet", "balance", home="alice") == [places | {"unit": "sat", "mints": [{"mint": url} | places]}]
     (check,) = json_of("wallet", "check", home="alice")
     assert check == {
-        "stamps": 6, "balance": 6, "recovered": 0, "lost": 0, "reserved": 0, "tokens": [], "problems": []
+        "mint": url, "stamps": 6, "balance": 6, "recovered": 0, "lost": 0, "reserved": 0, "tokens": [], "problems": []
     }  # fmt: skip
     (receipt,) = json_of("send", bob["npub"], "--keep", "1d", home="alice", stdin="from\nstdin\n")
     assert (receipt["accepted"], receipt["code"], receipt["stamps"], receipt["balance"]) == (True, "accepted", 1, 5)

@@ -140,7 +140,7 @@ def passwd(
     Examples:
 
       pennypost keys passwd
-      PENNYPOST_PASSPHRASE_FILE=old pennypost keys passwd --new-passphrase-file new
+      pennypost keys passwd --new-passphrase-file /run/secrets/new
     """
     from pennypost import keyring
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pennypost.cli.exit_codes import BY_ERROR
+from pennypost.cli.exit_codes import exit_code
 from pennypost.cli.plugins import Command
 from pennypost.cli.talk import (
     HomeOption,
@@ -19,6 +19,7 @@ from pennypost.cli.talk import (
     MintOption,
     OfficeOption,
     Talk,
+    explain,
     plain,
     stamps,
     when,
@@ -27,6 +28,7 @@ from pennypost.protocol.errors import InvalidInput, OfficeUnreachable, Pennypost
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
+    from pennypost.ledger import Balance
     from pennypost.orders import Purchase
 
 app = typer.Typer(
@@ -102,7 +104,7 @@ def balance(
     mint: MintOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count the stamps in the wallet. Asks nobody.
+    """Count the stamps in the wallet, by mint where there are several. Asks nobody.
 
     Examples:
 
@@ -110,24 +112,29 @@ def balance(
       pennypost wallet balance --json
     """
     talk = Talk(context, home, office, mint, as_json)
-    found = talk.run(lambda client: client.stamps.summary())
+
+    async def work(client: AsyncClient) -> tuple[str, dict[str, Balance]]:
+        return client.stamps.mint.url, await client.purse.balances()
+
+    own, found = talk.run(work)
+    counted = [{"mint": url, "balance": each.stamps} | _places(each) for url, each in found.items()]
+    several = "\n".join(f"{each.stamps:>8}  {url}" for url, each in found.items())
     talk.result(
-        {
-            "balance": found.stamps,
-            "reserved": found.reserved,
-            "in_tokens": found.in_tokens,
-            "in_flight": found.in_flight,
-            "unit": "sat",
-        },
-        str(found.stamps),
+        {"balance": found[own].stamps, **_places(found[own]), "unit": "sat", "mints": counted},
+        several if len(found) > 1 else str(found[own].stamps),
     )
-    for count, where in (
-        (found.reserved, "on letters that wait for an answer"),
-        (found.in_tokens, "in tokens that you made"),
-        (found.in_flight, "in a swap without an answer; `pennypost wallet check` finishes it"),
+    for place, where in (
+        ("reserved", "on letters that wait for an answer"),
+        ("in_tokens", "in tokens that you made"),
+        ("in_flight", "in a swap without an answer; `pennypost wallet check` finishes it"),
     ):
+        count = sum(_places(each)[place] for each in found.values())
         if count:
             talk.say(f"Besides, {stamps(count)} {where}.")
+
+
+def _places(balance: Balance) -> dict[str, int]:
+    return {"reserved": balance.reserved, "in_tokens": balance.in_tokens, "in_flight": balance.in_flight}
 
 
 @app.command("send", cls=Command)
@@ -161,7 +168,7 @@ def receive(
     mint: MintOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the stamps of somebody's token yours, by a swap at the mint.
+    """Make the stamps of somebody's token yours, by a swap at its mint, which must be yours: `wallet mints add URL`.
 
     Examples:
 
@@ -172,7 +179,8 @@ def receive(
     text = sys.stdin.read(1 << 20) if token == "-" else token
 
     async def work(client: AsyncClient) -> tuple[int, int]:
-        return await client.stamps.receive(text), await client.stamps.balance()
+        received = await client.purse.receive(text)
+        return received, sum(each.stamps for each in (await client.purse.balances()).values())
 
     received, left = talk.run(work)
     talk.say(f"Received {stamps(received)}; the wallet has {left}.")
@@ -187,7 +195,7 @@ def check(
     mint: MintOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold the wallet against the mint: finish what was left open, forget what is spent, list tokens nobody took.
+    """Hold the wallet against each of its mints: finish what is open, forget what is spent, list tokens nobody took.
 
     Examples:
 
@@ -195,18 +203,28 @@ def check(
       pennypost wallet check --json
     """
     talk = Talk(context, home, office, mint, as_json)
-    found = talk.run(lambda client: client.stamps.check(on_progress=talk.progress))
-    value = asdict(found) | {"balance": found.stamps}
-    talk.result(value, f"{stamps(found.stamps)}, unspent at the mint.")
-    if found.recovered:
-        talk.say(f"{stamps(found.recovered)} came in that had been paid for or swapped before.")
-    if found.lost:
-        talk.say(f"{stamps(found.lost)} had been spent elsewhere, and are forgotten now.")
-    for token in found.tokens:
-        talk.say(f"Nobody has taken this token of {stamps(token.amount)}; to take it back, receive it:\n{token.token}")
-    if found.problems:
-        talk.say(f"Not settled: {', '.join(found.problems)}. Nothing of it is lost; run the same command later.")
-        raise typer.Exit(BY_ERROR[OfficeUnreachable])
+    problem: PennypostError | None = None
+    for url, found in talk.run(lambda client: client.purse.check(on_progress=talk.progress)).items():
+        if isinstance(found, PennypostError):
+            problem = problem or found
+            talk.say(f"{plain(url)}: {explain(found)}")
+            talk.result({"mint": url, "error": found.code}, "")
+            continue
+        talk.result(
+            {"mint": url, **asdict(found), "balance": found.stamps}, f"{stamps(found.stamps)}, unspent at {url}."
+        )
+        if found.recovered:
+            talk.say(f"{stamps(found.recovered)} came in that had been paid for or swapped before.")
+        if found.lost:
+            talk.say(f"{stamps(found.lost)} had been spent elsewhere, and are forgotten now.")
+        for token in found.tokens:
+            talk.say(f"Nobody has taken this token of {stamps(token.amount)}; to take it back, receive it:")
+            talk.say(token.token)
+        if found.problems:
+            talk.say(f"Not settled: {', '.join(found.problems)}. Nothing of it is lost; run the same command later.")
+            problem = problem or OfficeUnreachable()
+    if problem is not None:
+        raise typer.Exit(exit_code(problem))
 
 
 @app.command("restore", cls=Command)
@@ -220,7 +238,9 @@ def restore(
     mint: MintOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the stamps of this wallet's seed at the mint again, after its database was lost.
+    """Find the stamps of this wallet's seed at its mints again, after its database was lost.
+
+    Mints other than the office's own are in the lost database too: add them first, with `wallet mints add URL`.
 
     Examples:
 
@@ -235,12 +255,83 @@ def restore(
         except (OSError, UnicodeDecodeError):
             raise InvalidInput("the seed file cannot be read") from None
 
-    async def work(client: AsyncClient) -> tuple[int, int]:
-        return await client.stamps.restore(seed, on_progress=talk.progress), await client.stamps.balance()
+    async def work(client: AsyncClient) -> tuple[dict[str, int | PennypostError], int]:
+        restored = await client.purse.restore(seed, on_progress=talk.progress)
+        return restored, sum(each.stamps for each in (await client.purse.balances()).values())
 
-    restored, left = talk.run(work)
+    found, left = talk.run(work)
+    failed = {url: each for url, each in found.items() if isinstance(each, PennypostError)}
+    for url, error in failed.items():
+        talk.say(f"{plain(url)}: {explain(error)}")
+    restored = sum(each for each in found.values() if isinstance(each, int))
     talk.say(f"Found {stamps(restored)}; the wallet has {left}.")
-    talk.result({"restored": restored, "balance": left}, "")
+    codes = {"failed": {url: each.code for url, each in failed.items()}} if failed else {}
+    talk.result({"restored": restored, "balance": left} | codes, "")
+    if failed:
+        raise typer.Exit(exit_code(next(iter(failed.values()))))
+
+
+mints = typer.Typer(help="The mints whose stamps this wallet takes: list, add, remove.", no_args_is_help=True)
+app.add_typer(mints, name="mints")
+
+
+@mints.command("list", cls=Command)
+def list_(
+    context: typer.Context,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    mint: MintOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the known mints, the office's own first. Asks nobody.
+
+    Examples:
+
+      pennypost wallet mints list
+      pennypost wallet mints list --json
+    """
+    talk = Talk(context, home, office, mint, as_json)
+    for url, found in talk.run(lambda client: client.purse.balances()).items():
+        talk.result({"mint": url, "balance": found.stamps}, url)
+
+
+@mints.command("add", cls=Command)
+def add(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="The mint.")],
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take stamps of this mint from now on. What they are worth is that mint's word: add those that you trust.
+
+    Examples:
+
+      pennypost wallet mints add https://mint.example
+      pennypost wallet buy 10 --mint https://mint.example
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+    added = talk.run(lambda client: client.purse.add(url))
+    talk.result({"mint": added}, added)
+
+
+@mints.command("remove", cls=Command)
+def remove(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="The mint.")],
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget a mint of which there are no stamps here.
+
+    Examples:
+
+      pennypost wallet mints remove https://mint.example
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+    talk.run(lambda client: client.purse.remove(url))
+    talk.result({"removed": url}, "")
 
 
 @app.command("connect", cls=Command)

@@ -1029,7 +1029,7 @@ class OtherMint(ClientError):
     """This token is of a mint that this wallet does not use."""
 
     code = "other-mint"
-    remedy = "Nothing was sent anywhere. If you trust that mint, name it with --mint."
+    remedy = "Nothing was sent anywhere. If you trust that mint: `pennypost wallet mints add URL`."
 
 
 class OnceUsed(ClientError):
