@@ -65,12 +65,12 @@ class Service:
         self._draining = False
         self.load: Callable[[], Settings] = lambda: self.settings
         """Reads the settings again; raises ConfigurationError."""
+        self.on_settings: Callable[[Settings], None] = lambda settings: None
+        """Told the settings that were taken on, for what the server around us bounds."""
 
     @classmethod
     async def open(cls, settings: Settings, *, in_process: bool = False) -> Service:
         """Migrates, opens and starts everything; `in_process` keeps the cryptography in this process.
-        self.on_settings: Callable[[Settings], None] = lambda settings: None
-        """Told the settings that were taken on, for what the server around us bounds."""
 
         Raises ConfigurationError, SeedMismatch or DatabaseUnavailable; what was opened is closed again.
         """
@@ -144,13 +144,13 @@ class Service:
             self._mint.reload(self.settings)
         if self.office is not None:
             self.office.reload(self.settings, prices)
+        self.on_settings(self.settings)
         log.info("settings are read again", changed=[name for name in changed if name in RELOADED])
         # the port of a start with port 0 is the one that was free
         later = [name for name in changed if name not in RELOADED and not (name == "port" and given.port == 0)]
         if later:
             log.warning("these settings need a new start", settings=later)
 
-        self.on_settings(self.settings)
     @property
     def is_draining(self) -> bool:
         """Whether it is about to stop."""

@@ -340,18 +340,18 @@ class EventTooFarAhead(PolicyError):
     remedy = "Set the clock right and sign again; the stamp is still good."
 
 
-class TooLong(PolicyError):
-    """The event asks to be kept longer than this office keeps mail."""
-
-    code = "ttl"
-    remedy = "Choose an earlier expiration; the stamp is still good."
-
-
 class EventTooOld(PolicyError):
     """The event's time is too long ago."""
 
     code, prefix = "past", "invalid"
     remedy = "Sign it anew with the time of now; the stamp is still good."
+
+
+class TooLong(PolicyError):
+    """The event asks to be kept longer than this office keeps mail."""
+
+    code = "ttl"
+    remedy = "Choose an earlier expiration; the stamp is still good."
 
 
 class KindRefused(PolicyError):
@@ -1029,7 +1029,7 @@ class OtherMint(ClientError):
     """This token is of a mint that this wallet does not use."""
 
     code = "other-mint"
-    remedy = "Nothing was sent anywhere. If you trust that mint: `pennypost wallet mints add URL`."
+    remedy = "Nothing was sent anywhere. If you trust that mint, name it with --mint."
 
 
 class OnceUsed(ClientError):

@@ -23,6 +23,15 @@ from pennypost.protocol.event import MAX_TAGS
 from pennypost.protocol.nip19 import parse_public_key
 from pennypost.protocol.relay_info import MAX_MINTS
 from pennypost.protocol.token import normal_mint
+from pennypost_mint.runtime.limits import (
+    KIB,
+    MAX_EVENT,
+    MAX_FILTERS,
+    MAX_FRAME,
+    MAX_LIMIT,
+    MAX_SUBSCRIPTIONS,
+    MOST_EVENT,
+)
 
 PREFIX = "PENNYPOST_"
 CLIENT_NAMES = frozenset(
@@ -37,6 +46,9 @@ RELOADED = frozenset(
     {
         *("name", "description", "contact", "operators", "price_file", "price_grace", "private_wraps", "sweep_every"),
         *("invoice_expiry", "max_mint", "max_open_invoices", "rate_limit", "rate_burst", "trusted_proxies"),
+        *("max_message", "max_event", "max_tags", "max_ahead", "max_behind", "max_connections", "max_waiters"),
+        *("max_subscriptions", "max_filters", "max_limit", "free_rate", "ephemeral_rate", "free_rows", "free_bytes"),
+        "read_cpu",
     }
 )
 """Settings that a running server takes on by `pennypost office reload` or SIGHUP; the others need a new start."""
@@ -47,9 +59,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
-        *("max_message", "max_event", "max_tags", "max_ahead", "max_behind", "max_connections", "max_waiters"),
-        *("max_subscriptions", "max_filters", "max_limit", "free_rate", "ephemeral_rate", "free_rows", "free_bytes"),
-        "read_cpu",
     data_dir: Path = Field(Path("data"), description="Folder of the SQLite file and the mint's seed.")
     database_url: str = Field(
         "", description="PostgreSQL address, `postgresql://user@host/name`; empty: a SQLite file in the data folder."
@@ -157,21 +166,6 @@ class Settings(BaseSettings):
     private_wraps: bool = Field(
         False, description="Serve gift wraps without a view tag only to their authenticated receiver (NIP-42)."
     )
-    sweep_every: float = Field(60.0, gt=0, le=86_400, description="Seconds between two deletions of expired mail.")
-    bus_url: SecretStr = Field(
-        SecretStr(""),
-        description="How processes on one database wake each other: `nats://…` or `tls://…`; empty: PostgreSQL's"
-        " LISTEN/NOTIFY. May hold a password; a secret.",
-    )
-    log: Literal["text", "json"] = Field("text", description="Form of log lines on stderr.")
-
-    @field_validator("play_settle_after")
-    @classmethod
-    def _seconds_or_never(cls, value: str) -> str:
-        if value == "never":
-            return value
-        if not value.replace(".", "", 1).isascii() or not value.replace(".", "", 1).isdigit():
-            raise ValueError("seconds, or never")
     max_message: int = Field(
         MAX_FRAME,
         ge=16 * KIB,
@@ -233,6 +227,21 @@ class Settings(BaseSettings):
         description="Seconds of CPU a second that one process gives to what no stamp pays (reads, refusals); past it"
         " the sources that took most wait.",
     )
+    sweep_every: float = Field(60.0, gt=0, le=86_400, description="Seconds between two deletions of expired mail.")
+    bus_url: SecretStr = Field(
+        SecretStr(""),
+        description="How processes on one database wake each other: `nats://…` or `tls://…`; empty: PostgreSQL's"
+        " LISTEN/NOTIFY. May hold a password; a secret.",
+    )
+    log: Literal["text", "json"] = Field("text", description="Form of log lines on stderr.")
+
+    @field_validator("play_settle_after")
+    @classmethod
+    def _seconds_or_never(cls, value: str) -> str:
+        if value == "never":
+            return value
+        if not value.replace(".", "", 1).isascii() or not value.replace(".", "", 1).isdigit():
+            raise ValueError("seconds, or never")
         return value
 
     @field_validator("lnd_rpc_address")
@@ -275,6 +284,12 @@ class Settings(BaseSettings):
             raise ValueError("networks separated by commas, such as 10.0.0.0/8, 192.0.2.7") from None
         return value
 
+    @model_validator(mode="after")
+    def _an_event_fits_its_message(self) -> Settings:
+        if self.max_event >= self.max_message:
+            raise ValueError("PENNYPOST_MAX_EVENT must be less than PENNYPOST_MAX_MESSAGE")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -290,12 +305,6 @@ class Settings(BaseSettings):
     @property
     def seed_file(self) -> Path:
         """Where the mint's seed is kept."""
-    @model_validator(mode="after")
-    def _an_event_fits_its_message(self) -> Settings:
-        if self.max_event >= self.max_message:
-            raise ValueError("PENNYPOST_MAX_EVENT must be less than PENNYPOST_MAX_MESSAGE")
-        return self
-
         return self.mint_seed_file or self.data_dir / "mint.seed"
 
     @property
