@@ -15,7 +15,6 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -25,6 +24,7 @@ from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, DRY_RUN, DUPLICATE, REASON, Receipt
 from pennypost.mint_client import UNIT
 from pennypost.office import Office
+from pennypost.purse import Purse
 from pennypost.protocol.errors import (
     OfficeMisbehaves,
     OfficeUnreachable,
@@ -39,7 +39,6 @@ from pennypost.protocol.errors import (
 from pennypost.protocol.event import Event, event_json, expiration, parse_event
 from pennypost.protocol.frames import OkMessage
 from pennypost.protocol.token import Proof, Token, encode_token
-from pennypost.purse import Purse
 
 PATIENCE: Final = 90.0
 """Seconds to go on trying; an office holds an event back for up to 60 while its database is away."""
@@ -104,16 +103,13 @@ class Outbox:
         finally:
             self._under_way.discard(event.id)
 
-    async def go_on(
-        self, event_id: str, patience: float, on_progress: Progress | None, enough: asyncio.Event
-    ) -> Receipt | None:
+    async def go_on(self, event_id: str, patience: float, on_progress: Progress | None = None) -> Receipt | None:
         """Send a letter that was drafted; of one that has its answer, what that was. Raises as `send`.
 
-        None where this office was never to have it. When `enough` is set another office has the letter, and nobody
-        waits any longer for one that does not answer.
+        None where this office was never to have it.
         """
         known = await self._store.run(known_on, event_id, self.url)
-        return await self._send(known, patience, on_progress, enough) if isinstance(known, Letter) else known
+        return await self._send(known, patience, on_progress) if isinstance(known, Letter) else known
 
     async def price(self, event: Event) -> Receipt:
         """What `send` would cost now, with the code `dry-run`; nothing is reserved, written or sent.
@@ -136,19 +132,13 @@ class Outbox:
                     self._under_way.discard(letter.event.id)
         return receipts
 
-    async def _send(
-        self,
-        letter: Letter,
-        patience: float,
-        on_progress: Progress | None = None,
-        enough: asyncio.Event | None = None,
-    ) -> Receipt:
+    async def _send(self, letter: Letter, patience: float, on_progress: Progress | None = None) -> Receipt:
         if letter.state != "waiting":
             written = await self._write(letter, await self._price(letter.event))
             if isinstance(written, Receipt):
                 return written
             letter = written
-        return await self._deliver(letter, patience, on_progress, enough or asyncio.Event())
+        return await self._deliver(letter, patience, on_progress)
 
     async def _price(self, event: Event, *, fresh: bool = False) -> tuple[int, str, Exchange]:
         """The sat to attach, within our limit, the address that the token must name, and whose stamps these are."""
@@ -185,9 +175,7 @@ class Outbox:
 
         return await exchange.take(sat, write_on)
 
-    async def _deliver(
-        self, letter: Letter, patience: float, on_progress: Progress | None, enough: asyncio.Event
-    ) -> Receipt:
+    async def _deliver(self, letter: Letter, patience: float, on_progress: Progress | None = None) -> Receipt:
         loop = asyncio.get_running_loop()
         deadline, pause, restamps = loop.time() + patience, 0.5, 0
         while True:
@@ -199,12 +187,11 @@ class Outbox:
             if answer is not None and error is None:
                 return await self._accepted(letter, answer)
             if isinstance(error, OfficeUnreachable | ServerError | TooMany):
-                if loop.time() + pause > deadline or enough.is_set():
+                if loop.time() + pause > deadline:
                     raise type(error)("the letter is kept, and sent with the next one")
                 if on_progress is not None:
                     on_progress("trying again", int(loop.time() + patience - deadline), int(patience))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(enough.wait(), pause)
+                await asyncio.sleep(pause)
                 pause = min(10.0, pause * 2)
                 continue
             assert error is not None
