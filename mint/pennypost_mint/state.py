@@ -15,13 +15,16 @@ from pennypost.protocol.nuts import (
 from pennypost_mint.answers import SignedOutput, signatures_on
 from pennypost_mint.keyring import Keyring
 from pennypost_mint.runtime.database import Database
+from pennypost_mint.runtime.glance import SHORT
 from pennypost_mint.spend import witnesses_on
 
 
 async def check_state(database: Database, request: CheckStateRequest) -> CheckStateAnswer:
     """SPENT or UNSPENT of each Y, in order and written as it was asked; a swap is never pending here."""
     ys = request.points()
-    spent = await database.read(witnesses_on, list(dict.fromkeys(ys)))
+    wanted = list(dict.fromkeys(ys))
+    read = database.read_short if len(wanted) <= SHORT else database.read
+    spent = await read(witnesses_on, wanted)
     return CheckStateAnswer(
         [
             ProofState(written, "SPENT", spent[y]) if y in spent else ProofState(written, "UNSPENT")

@@ -117,7 +117,7 @@ MAX_BATCH: Final = 100
 QUOTE_TAG: Final = b"Cashu_MintQuoteSig_v1"
 
 _POINT: Final = re.compile(r"0[23][0-9a-f]{64}")
-_POINT_ANY_CASE: Final = re.compile(r"0[23][0-9a-fA-F]{64}")
+_POINTS: Final = re.compile(r"(?:0[23][0-9a-fA-F]{64})*")
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
 _QUOTE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -257,7 +257,8 @@ def parse_batch_mint(body: bytes) -> BatchMintRequest:
 def parse_check_state(body: bytes) -> CheckStateRequest:
     """Read a state check (NUT-07). Raises InvalidInput and TooManyInputs; repeated Ys are answered each."""
     Ys = _items(_fields(body), "Ys", TooManyInputs)
-    if not all(_matches(_POINT_ANY_CASE, Y) for Y in Ys):
+    # Each of its length and then all as one text: one search instead of one for each.
+    if not (all(isinstance(Y, str) and len(Y) == 66 for Y in Ys) and _POINTS.fullmatch("".join(cast("list[str]", Ys)))):
         raise InvalidInput("a Y is a compressed point of 66 hex digits")
     return CheckStateRequest(cast("list[str]", Ys))
 

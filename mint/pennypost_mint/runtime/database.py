@@ -4,6 +4,7 @@
         │
         ├─ SQLite       write ▶ queue ▶ the one writer thread: BEGIN IMMEDIATE, a savepoint for each work that
         │               waits, one COMMIT (full sync), then all answers      read ▶ reader threads, WAL snapshots
+        │               read_short ▶ the event loop itself (glance.py), or else a reader thread
         └─ PostgreSQL   write ▶ pool ▶ READ COMMITTED, 40001 and 40P01 tried again      read ▶ pool, autocommit
 
 Nothing is answered before its COMMIT has returned. After a lost connection a COMMIT may or may not have happened:
@@ -13,6 +14,7 @@ Nothing is answered before its COMMIT has returned. After a lost connection a CO
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import random
 import sqlite3
@@ -30,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from pennypost.protocol.errors import ConfigurationError, DatabaseUnavailable
+from pennypost_mint.runtime.glance import Glance, TooLong
 
 T = TypeVar("T")
 Work = Callable[..., T]
@@ -79,6 +82,13 @@ class Database(Protocol):
 
     async def read(self, work: Work[T], *args: Any) -> T:
         """Runs `work(connection, *args)`, which must not write. Raises DatabaseUnavailable."""
+        ...
+
+    async def read_short(self, work: Work[T], *args: Any) -> T:
+        """`read` of few rows by their keys, in as few statements, which need not see the same moment.
+
+        Raises DatabaseUnavailable. `work` may be run a second time from its beginning.
+        """
         ...
 
     async def checkpoint(self) -> None:
@@ -146,6 +156,7 @@ class SQLiteDatabase:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="pennypost-reader")
         self._local = threading.local()
         self._reading: list[Connection] = []
+        self._glance = Glance(self._engine, self._file)
         self._ended: Future[None] = Future()
         self._writer.start()
 
@@ -169,6 +180,14 @@ class SQLiteDatabase:
             raise DatabaseUnavailable
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work, args)
 
+    async def read_short(self, work: Work[T], *args: Any) -> T:
+        if self._closed:
+            raise DatabaseUnavailable
+        try:
+            return self._glance.read(work, args)
+        except TooLong:
+            return await self.read(work, *args)
+
     async def checkpoint(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
 
@@ -180,6 +199,7 @@ class SQLiteDatabase:
         # not through the loop's default executor: at interpreter exit it takes nothing any more
         await asyncio.shield(asyncio.wrap_future(self._ended))
         self._readers.shutdown()
+        self._glance.close()
         for connection in self._reading:
             connection.close()
         self._engine.dispose()
@@ -218,7 +238,7 @@ class SQLiteDatabase:
         SQLite goes on writing to a file that was moved or deleted, and would make an empty one in its place.
         """
         try:
-            found = self._path.stat()
+            found = os.stat(self._path)
         except OSError as error:
             raise OperationalError("no file", None, error) from error
         return found.st_dev, found.st_ino
@@ -369,6 +389,9 @@ class PostgreSQLDatabase:
             raise _failure(error) from error
         except AWAY as error:
             raise DatabaseUnavailable from error
+
+    async def read_short(self, work: Work[T], *args: Any) -> T:
+        return await self.read(work, *args)
 
     async def checkpoint(self) -> None:
         return None
