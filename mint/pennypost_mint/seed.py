@@ -41,7 +41,7 @@ def read_seed(path: Path, passphrase: str) -> bytes | None:
             raise SeedLocked("no passphrase is set")
         return unseal(text, passphrase)
     if passphrase:
-        raise SeedLocked("a passphrase is set, but the file is not encrypted: `pennypost mint seed encrypt`")
+        raise SeedLocked("a passphrase is set, but the file is not encrypted (`seed encrypt` does that)")
     return _hex_seed(text)
 
 

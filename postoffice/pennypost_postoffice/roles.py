@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, text
 
-from pennypost.protocol.errors import ConfigurationError, SeedMismatch
+from pennypost.protocol.errors import ConfigurationError, OfficeSeedLocked, SeedLocked, SeedMismatch
 from pennypost_mint.api import Keyring, make_seed, read_seed
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.sets import insert_ignore
@@ -27,7 +27,7 @@ TREASURY = "treasury"
 async def open_keys(database: Database, settings: Settings) -> tuple[Keyring, bytes | None]:
     """The keyring of this process, and the seed of what it earns at mints elsewhere where there is one.
 
-    Raises ConfigurationError, SeedMismatch, SeedLocked, DatabaseUnavailable.
+    Raises ConfigurationError, SeedMismatch, SeedLocked, OfficeSeedLocked, DatabaseUnavailable.
     """
     apart = settings.role == "postoffice" and not await database.read(_has_keysets)
     if apart and not settings.mints:
@@ -46,11 +46,14 @@ async def open_keys(database: Database, settings: Settings) -> tuple[Keyring, by
 async def open_office_seed(database: Database, settings: Settings, *, make: bool) -> bytes:
     """The 32 bytes that all outputs at mints elsewhere follow from; made, and noted in the database, at the first call.
 
-    Raises SeedMismatch for another seed than the database knows, SeedLocked, ConfigurationError.
+    Raises SeedMismatch for another seed than the database knows, OfficeSeedLocked, ConfigurationError.
     """
     path, passphrase = settings.office_seed, settings.office_seed_passphrase.get_secret_value()
     known = await database.read(_mark)
-    seed = read_seed(path, passphrase)
+    try:
+        seed = read_seed(path, passphrase)
+    except SeedLocked as error:
+        raise OfficeSeedLocked(error.detail) from None
     if seed is None and (known is not None or not make):
         raise SeedMismatch("the file of the office's seed is missing")
     if seed is None:

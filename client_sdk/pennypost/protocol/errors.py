@@ -843,6 +843,13 @@ class SeedLocked(ConfigurationError):
     remedy = "Name a file with the right one in PENNYPOST_MINT_SEED_PASSPHRASE_FILE."
 
 
+class OfficeSeedLocked(SeedLocked):
+    """The passphrase does not open the office's seed file."""
+
+    code = "office-seed-locked"
+    remedy = "Name a file with the right one in PENNYPOST_OFFICE_SEED_PASSPHRASE_FILE."
+
+
 class ClientError(PennypostError):
     """The request could not be done."""
 

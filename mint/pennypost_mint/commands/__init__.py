@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import typer
 
-from pennypost_mint.commands import backups, look, purchases, seed, stamps
+from pennypost_mint.commands import backups, look, purchases, stamps
+from pennypost_mint.commands.seed import seed
 
 mint = typer.Typer(help="The mint: its books, its keysets, its backups.", no_args_is_help=True, rich_markup_mode=None)
 for _function in (
@@ -26,7 +27,4 @@ for _function in (
 ):
     mint.command(_function.__name__.replace("_", "-"))(_function)
 
-_seed = typer.Typer(help="The file of the mint's seed.", no_args_is_help=True, rich_markup_mode=None)
-for _function in (seed.encrypt, seed.change_passphrase, seed.decrypt):
-    _seed.command(_function.__name__.replace("_", "-"))(_function)
-mint.add_typer(_seed, name="seed")
+mint.add_typer(seed, name="seed")

@@ -17,6 +17,7 @@ import typer
 from pennypost.protocol.errors import InvalidInput
 from pennypost_mint.runtime.settings import Settings, load_settings
 from pennypost_postoffice.foreign.commands import treasury
+from pennypost_postoffice.operate.seed import seed
 from pennypost_postoffice.operate.talk import Progress, day_text, kinds_of, say, seconds_of, show
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ DAY = 86_400
 
 office = typer.Typer(help="The post office: its mail, prices and bans.", no_args_is_help=True, rich_markup_mode=None)
 office.add_typer(treasury, name="treasury")
+office.add_typer(seed, name="seed")
 
 
 @office.command()
