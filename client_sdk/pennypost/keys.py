@@ -75,6 +75,18 @@ def person(name: str) -> bytes:
     return nip19.parse_public_key(name)
 
 
+def scan_key_of(name: str) -> bytes | None:
+    """The scan key (32 bytes) that an nprofile of somebody names beside his npub; None for any other name of his.
+
+    Raises InvalidKey.
+    """
+    name = name.strip().removeprefix("nostr:")
+    scan = nip19.decode(name).scan if name[:9].lower() == "nprofile1" else None
+    if scan is not None:
+        secp.lift_x(scan)
+    return scan
+
+
 def _store(home: Home, identity: Identity) -> Identity:
     if not home.create(IDENTITY, identity.nsec):
         raise KeyExists

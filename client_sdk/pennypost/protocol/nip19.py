@@ -24,6 +24,8 @@ MAX_LENGTH: Final = 5_000
 _HEX64: Final = re.compile(r"[0-9a-f]{64}")
 
 _SPECIAL, _RELAY, _AUTHOR, _KIND = range(4)
+_SCAN: Final = 115
+"""Type of the part with a scan key: "s", far from those that NIP-19 counts up."""
 _BARE: Final = ("npub", "note")
 
 
@@ -32,7 +34,8 @@ class Entity:
     """What an identifier other than nsec stands for.
 
     `prefix` is npub, note, nprofile, nevent or naddr; `key` the 32 bytes of the public key or event id, empty for
-    naddr, which has `identifier` (the `d` tag), `author` (32 bytes) and `kind` instead.
+    naddr, which has `identifier` (the `d` tag), `author` (32 bytes) and `kind` instead. An nprofile of ours may carry a
+    `scan` key (32 bytes; wire contract, section 2), which other programs pass over.
     """
 
     prefix: str
@@ -41,6 +44,7 @@ class Entity:
     author: bytes | None = None
     kind: int | None = None
     identifier: str | None = None
+    scan: bytes | None = None
 
 
 def encode_npub(pub: bytes) -> str:
@@ -145,7 +149,7 @@ def _entity(prefix: str, data: bytes) -> Entity:
         return Entity(prefix, _key(data))
     if prefix not in ("nprofile", "nevent", "naddr"):
         raise InvalidKey("this is no npub, note, nprofile, nevent or naddr")
-    special = author = kind = None
+    special = author = kind = scan = None
     relays: list[str] = []
     for number, value in _parts(data):
         if number == _SPECIAL and special is None:
@@ -156,10 +160,12 @@ def _entity(prefix: str, data: bytes) -> Entity:
             author = _key(value)
         elif number == _KIND and kind is None and prefix != "nprofile":
             kind = _kind(value)
+        elif number == _SCAN and scan is None and prefix == "nprofile":
+            scan = _key(value)
     if special is None:
         raise InvalidKey("the identifier is incomplete")
     if prefix != "naddr":
-        return Entity(prefix, _key(special), tuple(relays), author, kind)
+        return Entity(prefix, _key(special), tuple(relays), author, kind, scan=scan)
     if author is None or kind is None:
         raise InvalidKey("the identifier is incomplete")
     try:
@@ -177,6 +183,8 @@ def _items(entity: Entity) -> Iterator[tuple[int, bytes]]:
         yield _AUTHOR, entity.author
     if entity.kind is not None:
         yield _KIND, entity.kind.to_bytes(4, "big")
+    if entity.scan is not None:
+        yield _SCAN, entity.scan
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
