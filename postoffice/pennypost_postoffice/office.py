@@ -82,7 +82,7 @@ class Office:
         own = [settings.url] * bool(keyring.keysets)
         self.mints = own + [each for each in settings.mints if each not in own]
         """Addresses of the mints whose stamps are taken, our own first."""
-        self.stamps = StampReader(keyring, self.mints[0])
+        self.stamps = StampReader(keyring, self.mints[0], f"{settings.url}/buy")
         self.relay_names = {name for name in [relay_name(settings.url)] if name}
         self.recent = Recent()
         self.live = Live(private=settings.private_wraps)

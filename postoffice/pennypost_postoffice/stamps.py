@@ -57,12 +57,12 @@ def mint_name(url: str) -> str | None:
 class StampReader:
     """Reads stamps of one mint; `url` is its public address. A P2PK stamp may name our identity and nothing else.
 
-    An office without keysets has no mint of its own: `url` is then where stamps are bought, and none is read here.
+    `buy` is the page that sells them. An office without keysets has no mint of its own: none is read here.
     """
 
-    def __init__(self, keyring: Keyring, url: str) -> None:
+    def __init__(self, keyring: Keyring, url: str, buy: str) -> None:
         self._own = bool(keyring.keysets)
-        self._buy = url
+        self._buy = buy
         self._url = url if self._own else ""
         self._names = {mint_name(url)}
         # one key in both its forms: signatures are by x alone (NUT-11)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -59,3 +60,12 @@ def lose_answer(times: int = 1) -> Callable[[Route], Any]:
             await route.continue_()
 
     return handle
+
+
+async def expiring(route: Route) -> None:
+    """A route handler: the mint says that its invoice expires in a second."""
+    answer = await route.fetch()
+    quote = await answer.json()
+    if "expiry" in quote:
+        quote["expiry"] = min(quote["expiry"], int(time.time()) + 1)
+    await route.fulfill(response=answer, json=quote)

@@ -74,3 +74,16 @@ async def test_another_number(page: Page, office: Server) -> None:
     await page.keyboard.press("Enter")
     assert await pay_play(office, await shown_invoice(page)) == 37
     assert sum(proof.amount for proof in parse_token(await shown_token(page)).proofs) == 37
+
+
+async def test_an_office_apart_sells_the_stamps_of_its_mint(
+    contexts: Contexts, office: Server, serve: Callable[..., Server]
+) -> None:
+    """Its page asks the mint elsewhere, which its policy allows, and nobody else."""
+    apart = serve(settings={"MINT_URLS": office.url}, arguments=("--role", "postoffice"))
+    page = await (await contexts(apart.url, office.url)).new_page()
+    invoice = await order(page, apart, 12)
+    await expect(page.get_by_text("Play money")).to_have_count(0)
+    await pay_play(office, invoice)
+    token = parse_token(await shown_token(page))
+    assert (token.mint, sum(proof.amount for proof in token.proofs)) == (office.url, 12)

@@ -50,7 +50,7 @@ async def test_without_a_stamp(house: House) -> None:
     async with house.relay() as relay:
         answer = await relay.post(wrap())
     assert (answer.accepted, answer.code) == (False, "stamp-required")
-    assert answer.message.startswith(f"blocked: stamp required: 1 sat, buy at {house.url}")
+    assert answer.message.startswith(f"blocked: stamp required: 1 sat, buy at {house.url}/buy")
 
 
 async def test_a_spent_stamp_on_another_event(house: House) -> None:

@@ -28,7 +28,7 @@ POINTS = ["02" + "d4" * 32, "03" + "e5" * 32]
 
 def reader() -> StampReader:
     keyring = SimpleNamespace(keysets=(OLD, KEYSET), identity=b"\2" + bytes(32))
-    return StampReader(cast("Any", keyring), URL)
+    return StampReader(cast("Any", keyring), URL, f"{URL}/buy")
 
 
 def outcome(read: StampReader, token: str, price: int = 1, now: int = NOW, origin: str = ORIGIN) -> object:

@@ -9,14 +9,13 @@
 
 import { at, make, show } from './lib/dom';
 import { Elsewhere, Mint, Refusal, Unreachable } from './lib/mint';
-import { announce, copying, shop, stamps, warnUnlessKept } from './lib/page';
+import { alive, announce, copying, shop, stamps, warnUnlessKept } from './lib/page';
 import { fragment, fresh, now, parse, type Purchase } from './lib/purchase';
 import { Shelf } from './lib/shelf';
 import { command, showToken } from './lib/token-view';
 import { watch } from './lib/watch';
 
 const SECTIONS = ['choose', 'busy', 'pay', 'done', 'over', 'trouble'] as const;
-const AGAIN = 5_000;
 const NO_SALE = 20003;
 
 const mint = new Mint(shop.at);
@@ -27,9 +26,14 @@ let current: Purchase | undefined;
 let leave = (): void => {};
 
 function section(name: (typeof SECTIONS)[number]): void {
+  if (name === 'choose') title('Buy stamps');
   for (const each of SECTIONS) show(at(each), each === name);
   show(at('kept'), name === 'choose' && at('kept-list').childElementCount > 0);
   document.documentElement.dataset['step'] = name;
+}
+
+function title(text: string): void {
+  document.title = document.title.replace(/^.*?(?= · )/, text);
 }
 
 /** Moves on to a section: its heading gets the focus, so that keyboard and screen reader are there too. */
@@ -37,7 +41,7 @@ function move(name: (typeof SECTIONS)[number], said: string): void {
   const moved = at(name).hasAttribute('hidden');
   section(name);
   announce(said);
-  document.title = document.title.replace(/^.*?(?= · )/, said);
+  title(said);
   if (moved) at(`${name}-title`).focus();
 }
 
@@ -62,6 +66,7 @@ function describe(): void {
   const own = at('choose').querySelector<HTMLInputElement>('input[value="own"]')?.checked === true;
   show(at('own'), own);
   const count = chosen();
+  at('buy-problem').textContent = '';
   const button = at<HTMLButtonElement>('buy');
   button.textContent = count ? `Buy ${stamps(count)} for ${count.toLocaleString('en')} sat` : 'Buy stamps';
   at('number').setAttribute('aria-invalid', String(own && !count));
@@ -89,6 +94,7 @@ function buy(count: number): Promise<void> {
 async function ordered(purchase: Purchase): Promise<void> {
   const button = at<HTMLButtonElement>('buy');
   button.setAttribute('aria-busy', 'true');
+  at('buy-problem').textContent = '';
   button.textContent = 'Making your stamps…';
   announce('Making your stamps and asking for an invoice.');
   try {
@@ -97,11 +103,10 @@ async function ordered(purchase: Purchase): Promise<void> {
     history.replaceState(null, '', location.pathname);
     await shelf.forget(purchase.secret);
     section('choose');
-    at('number-problem').textContent = refused(error);
+    at('buy-problem').textContent = refused(error);
   } finally {
     button.removeAttribute('aria-busy');
-    if (!at('choose').hidden && !at('number-problem').textContent) describe();
-    else button.textContent = 'Try again';
+    if (at('buy-problem').textContent) button.textContent = 'Try again';
   }
 }
 
@@ -167,6 +172,7 @@ async function look(secret: string): Promise<void> {
   if (!current || current.secret !== secret) return;
   try {
     const quote = await mint.check(current.quote ?? '');
+    offline = false;
     if (current?.secret !== secret) return;
     const first = !current.request;
     current = {
@@ -200,7 +206,8 @@ function problem(error: unknown): void {
   } else if (error instanceof Unreachable) {
     if (current?.state === 'paid') stuck('The mint does not answer', 'Your payment has arrived. The stamps come as soon as the mint answers.');
     else if (at('pay').hidden && at('over').hidden && current) stuck('The mint does not answer', 'This purchase is opened as soon as it does.');
-    else at('state-text').textContent = 'No connection to the mint. Trying again…';
+    offline = true;
+    tick();
   } else if (error instanceof Refusal && !error.passes) {
     leave();
     const unknown = error.code === 20010 || error.status === 404;
@@ -222,11 +229,11 @@ function stuck(title: string, text: string, keeps = true): void {
 }
 
 let drawn = '';
+let offline = false;
 
 async function invoice(purchase: Purchase): Promise<void> {
   const request = purchase.request ?? '';
   if (drawn !== request) {
-    drawn = request;
     const link = `lightning:${request}`;
     const { QrCode } = await import('./lib/qr');
     const qr = at<HTMLAnchorElement>('qr');
@@ -237,20 +244,21 @@ async function invoice(purchase: Purchase): Promise<void> {
     at<HTMLAnchorElement>('nwc').href = `/buy/wallet#${purchase.quote ?? ''}`;
     at('pay-title').textContent = `Pay ${purchase.amount.toLocaleString('en')} sat for ${stamps(purchase.amount)}`;
     at('pay-problem').textContent = '';
+    drawn = request;
   }
   show(at('by-browser'), browserWallet() !== undefined);
   tick();
 }
 
 function tick(): void {
-  if (!current || current.state !== 'open' || !current.request) return;
-  const left = (current.expiry ?? Infinity) - now();
+  if (!current || current.state !== 'open' || !current.request || drawn !== current.request) return;
+  const left = (current.expiry ?? Infinity) - now() - mint.ahead;
   if (left <= 0) {
     move('over', 'The invoice has expired');
     return;
   }
   const clock = left === Infinity ? '' : ` ${Math.floor(left / 60)}:${String(Math.floor(left % 60)).padStart(2, '0')} left.`;
-  at('state-text').textContent = `Waiting for the payment.${clock}`;
+  at('state-text').textContent = offline ? 'No connection to the mint. Trying again…' : `Waiting for the payment.${clock}`;
   if (at('pay').hidden) move('pay', at('pay-title').textContent ?? '');
 }
 
@@ -326,18 +334,22 @@ async function resume(): Promise<void> {
     return;
   }
   // the fragment alone is enough: what is kept here only spares a question or two
-  const purchase = { ...linked, ...(await shelf.get(linked.secret)) };
+  const known = await shelf.get(linked.secret);
+  const purchase = { ...linked, ...known };
   if (purchase.state === 'new' || !purchase.quote) {
     // closed before the mint answered: nobody has seen that invoice
+    await shelf.forget(purchase.secret);
     history.replaceState(null, '', location.pathname);
     section('choose');
     describe();
     return;
   }
-  await follow(await keep(purchase));
+  // what the mint has never heard of is not kept: `look` keeps it when it has
+  await follow(known ? await keep(purchase) : purchase);
 }
 
 async function start(): Promise<void> {
+  alive();
   shelf = await Shelf.open();
   warnUnlessKept(shelf);
   copying({
@@ -365,10 +377,6 @@ async function start(): Promise<void> {
   at('by-browser').addEventListener('click', () => void payByWebLn());
   document.addEventListener('webln:ready', () => show(at('by-browser'), browserWallet() !== undefined));
   addEventListener('hashchange', () => void resume());
-  // after a purchase nobody has answered for, the page tries by itself
-  setInterval(() => {
-    if (!at('trouble').hidden && !at('retry').hidden && current?.quote && !document.hidden) void look(current.secret);
-  }, AGAIN);
   await resume();
 }
 

@@ -5,7 +5,7 @@
 
 import { at, make, show } from './lib/dom';
 import { Elsewhere, Mint, Refusal, Unreachable } from './lib/mint';
-import { announce, copying, shop, stamps, warnUnlessKept } from './lib/page';
+import { alive, announce, copying, shop, stamps, warnUnlessKept } from './lib/page';
 import { fragment, fresh, parse, type Input, type Purchase } from './lib/purchase';
 import { Shelf } from './lib/shelf';
 import { command, showToken } from './lib/token-view';
@@ -180,6 +180,8 @@ function guarded(button: HTMLElement, work: () => Promise<void>): () => Promise<
 }
 
 async function start(): Promise<void> {
+  alive();
+  show(at('check'), true);
   shelf = await Shelf.open();
   warnUnlessKept(shelf);
   copying({

@@ -3,7 +3,7 @@
 
 import { at, show } from './lib/dom';
 import { Mint, Refusal } from './lib/mint';
-import { shop, stamps } from './lib/page';
+import { alive, shop, stamps } from './lib/page';
 import { Shelf } from './lib/shelf';
 
 const NAME = 'wallet';
@@ -67,6 +67,8 @@ function paid(): void {
 }
 
 async function start(): Promise<void> {
+  alive();
+  say('Looking for the invoice…');
   shelf = await Shelf.open();
   const id = /^#([A-Za-z0-9_-]{1,128})$/.exec(location.hash)?.[1];
   if (!id) return say('No purchase is named. Start on the page where stamps are bought.');

@@ -55,6 +55,9 @@ export class Elsewhere extends Error {}
 export class Unreachable extends Error {}
 
 export class Mint {
+  /** Seconds that the mint's clock is ahead of this device's, as far as it said. */
+  ahead = 0;
+
   /** `at`: where it is asked; empty for this origin. */
   constructor(readonly at: string) {}
 
@@ -118,6 +121,8 @@ export class Mint {
         ...(body && { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
       });
       answer = await response.json();
+      const date = Date.parse(response.headers.get('date') ?? '');
+      if (date) this.ahead = Math.round((date - Date.now()) / 1000);
     } catch {
       throw new Unreachable('the mint does not answer');
     }

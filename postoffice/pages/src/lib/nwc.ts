@@ -36,12 +36,20 @@ export function parseConnection(text: string): Connection | undefined {
   if (!found) return undefined;
   const query = new URLSearchParams(found[2]);
   const secret = query.get('secret') ?? '';
-  const relays = query.getAll('relay').filter((each) => /^wss?:\/\/[^\s]+$/.test(each) && URL.canParse(each));
+  const relays = query.getAll('relay').filter(isRelay);
   if (!/^[0-9a-f]{64}$/.test(secret) || !relays.length) return undefined;
   return { wallet: found[1] as string, relays, secret };
 }
 
-/** Has the wallet pay; the preimage. Safe to repeat: an invoice is paid once. Throws WalletRefusal, Silence. */
+function isRelay(address: string): boolean {
+  try {
+    return ['wss:', 'ws:'].includes(new URL(address).protocol);
+  } catch {
+    return false;
+  }
+}
+
+/** Has the wallet pay. Safe to repeat: an invoice is paid once. Throws WalletRefusal, Silence. */
 export async function pay(connection: Connection, invoice: string): Promise<void> {
   let last: unknown = new Silence('no relay of the wallet answers');
   for (const relay of connection.relays) {

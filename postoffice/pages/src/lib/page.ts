@@ -17,9 +17,15 @@ export interface Shop {
 
 export const shop = JSON.parse(at('shop').dataset['shop'] ?? '{}') as Shop;
 
+/** The page's script runs: what is said where none does goes away. */
+export function alive(): void {
+  show(at('without-script'), false);
+}
+
 /** Says it to a screen reader. */
 export function announce(text: string): void {
-  at('live').textContent = text;
+  const live = at('live');
+  if (live.textContent !== text) live.textContent = text;
 }
 
 /** Warns where the browser keeps nothing. */
