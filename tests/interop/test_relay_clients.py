@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from tests.postoffice.house import Author, House, open_house, secret_key
 from tests.support.foreign import NODE, node
+from tests.support.relay import plain
 from tests.support.require import require
 from tests.support.stamper import stamping
 
@@ -57,8 +58,25 @@ async def test_ndk(house: House) -> None:
     assert found["count"] == 3 and found["left"] == found["ids"][1:] and found["mail"] == "hello Bob"
 
 
+async def test_ndk_sync(house: House) -> None:
+    """NDK reconciles its cache with us by negentropy (@nostr-dev-kit/sync), fetches what it lacks, and is then done."""
+    require((NODE / "node_modules" / "@nostr-dev-kit" / "sync").exists(), "NDK's sync is not installed (make node)")
+    author = Author()
+    shared, ours, theirs = ([author.sign(1, age=number) for number in range(50)] for _ in range(3))
+    async with house.relay() as relay:
+        await house.pay(relay, shared + ours)
+        known = [plain(event) for event in shared + theirs]
+        given = {"url": house.websocket_url, "known": known, "filter": {"authors": [author.pubkey]}}
+        found = await asyncio.to_thread(node, "ndk_sync.mjs", given=given)
+    assert found["errors"] == [] and found["supported"] is True
+    assert sorted(found["need"]) == sorted(found["fetched"]) == sorted(event.id for event in ours)
+    assert sorted(found["have"]) == sorted(event.id for event in theirs) and found["again"] == []
+    # negentropy, and no REQ in its place
+    assert {"initiating", "reconciling", "closing"} <= set(found["rounds"])
+
+
 async def test_nostr_sdk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publish, fetch, count, delete, authenticate, NIP-17 mail, and what either lacks by negentropy."""
+    """Publish, fetch, subscribe, count, delete, authenticate, NIP-17 mail, and what either lacks by negentropy."""
     alice, bob, author = nostr_sdk.Keys.generate(), nostr_sdk.Keys.generate(), Author()
     patience = timedelta(seconds=20)
     shared, ours, theirs = ([author.sign(1, age=number) for number in range(40)] for _ in range(3))
@@ -94,13 +112,26 @@ async def test_nostr_sdk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         (wrap,) = await client.fetch_events(nostr_sdk.ReqTarget.auto([inbox]), timeout=patience)
         assert nostr_sdk.UnwrappedGift.from_gift_wrap(bob, wrap).rumor().content() == "hello Bob"
 
+        notices = client.notifications()
+        theirs_now = nostr_sdk.Filter().author(nostr_sdk.PublicKey.parse(author.pubkey)).kind(nostr_sdk.Kind(7))
+        await client.subscribe(nostr_sdk.ReqTarget.auto([theirs_now]))
+        live = [author.sign(7), author.sign(7)]
+        await house.pay(relay, live)
+        heard = set[str]()
+        async with asyncio.timeout(20):
+            while len(heard) < len(live):
+                notice = await notices.next()
+                if isinstance(notice, nostr_sdk.ClientNotification.NEW_EVENT):
+                    heard.add(notice.event.id().to_hex())
+        assert heard == {event.id for event in live}
+
         held = [
             nostr_sdk.NegentropyItem(
                 id=nostr_sdk.EventId.parse(event.id), timestamp=nostr_sdk.Timestamp.from_secs(event.created_at)
             )
             for event in shared + theirs
         ]
-        wanted = nostr_sdk.Filter().author(nostr_sdk.PublicKey.parse(author.pubkey))
+        wanted = nostr_sdk.Filter().author(nostr_sdk.PublicKey.parse(author.pubkey)).kind(nostr_sdk.Kind(1))
         summary = await there.sync(wanted, items=held, opts=nostr_sdk.SyncOptions().dry_run())
         assert {each.to_hex() for each in summary.remote} == {event.id for event in ours}
         assert {each.to_hex() for each in summary.local} == {event.id for event in theirs}

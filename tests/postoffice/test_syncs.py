@@ -30,7 +30,7 @@ async def say(relay: Relay, *frame: Any) -> list[Any]:
             return answer
 
 
-async def ids_of(relay: Relay, wanted: dict[str, Any], own: list[Event] | None = None) -> tuple[set[str], set[str]]:
+async def ids_of(relay: Relay, wanted: Any, own: list[Event] | None = None) -> tuple[set[str], set[str]]:
     """Which ids the office has and we do not, and which we have and it does not."""
     asker = Asker([(event.created_at, bytes.fromhex(event.id)) for event in own or []], random.Random(1))
     loop = asyncio.get_running_loop()
@@ -65,6 +65,22 @@ async def test_who_lacks_what(house: House) -> None:
         newest = sorted(events[:50] + events[51:], key=lambda event: (-event.created_at, event.id))[:7]
         assert (await ids_of(relay, mine | {"kinds": [1], "limit": 7}))[0] == {event.id for event in newest}
     assert house.office.syncs.records == 0
+
+
+async def test_a_list_of_filters(sqlite_house: House) -> None:
+    """As NDK sends it: what any of them finds, each once. As bounded as those of a REQ."""
+    alice, bob = Author(), Author()
+    ours, theirs = [alice.sign(1, age=number) for number in range(5)], [bob.sign(1, age=number) for number in range(5)]
+    async with sqlite_house.relay() as relay:
+        await sqlite_house.pay(relay, [*ours, *theirs])
+        both: list[dict[str, Any]] = [
+            {"authors": [alice.pubkey]},
+            {"authors": [bob.pubkey, alice.pubkey], "kinds": [1]},
+        ]
+        need, have = await ids_of(relay, both, [ours[0], alice.sign(1)])
+        assert need == {event.id for event in (*ours[1:], *theirs)} and len(have) == 1
+        for bad in ([], [None], [[{}]], [{}] * 1_000):
+            assert (await say(relay, "NEG-OPEN", "n", bad, EVERYTHING))[2].endswith("[filter]"), bad
 
 
 async def test_whose_ids_nobody_learns(sqlite_house: House) -> None:
