@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pennypost.protocol.event import KIND_GIFT_WRAP, Event, event_json
 from pennypost.protocol.filter import Filter, matches, parse_filter
 from pennypost.protocol.price import Postage
 from pennypost_migrations import upgrade
+from pennypost_mint.runtime import glance
 from pennypost_mint.runtime.database import Database, database_url, open_database
 from pennypost_mint.runtime.limits import MAX_LIMIT, QUERY_ROWS
 from pennypost_postoffice import store
@@ -22,7 +24,7 @@ from pennypost_postoffice.commit import commit_on
 from pennypost_postoffice.live import Watch
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.rows import address_of, feed_record, is_concealed, tag_keys
-from pennypost_postoffice.store import Query, read_step
+from pennypost_postoffice.store import NAMED, Query, first_step, names_few, read_step
 from tests.postoffice.house import Author, wrap
 
 KEYS = [f"{number:064x}" for number in range(1, 6)]
@@ -51,8 +53,8 @@ def posted(event: Event, keep: int = 1_000) -> Post:
 
 async def read_all(database: Database, filters: list[Filter], *, private: bool = False) -> list[str]:
     """Bodies of a REQ, in the order they are sent."""
-    query = Query([Watch(each) for each in filters], private, set(), MAX_LIMIT)
-    found: list[str] = []
+    new = partial(Query, [Watch(each) for each in filters], private, set(), MAX_LIMIT)
+    query, found = await database.read_short(first_step, new, NOW)
     while not query.finished:
         found += await database.read(read_step, query, NOW)
     return found
@@ -117,8 +119,13 @@ async def test_sql_agrees_with_the_slow_filter(database: Database, monkeypatch: 
         assert await read_all(database, [named]) == [event_json(event).decode()]
 
 
-async def test_steps_and_several_filters(database: Database) -> None:
-    """More than one step, the same second throughout: nothing twice, nothing missed, also across filters."""
+@pytest.mark.parametrize("ticks", [glance.TICKS, 0], ids=["short", "broken off"])
+async def test_steps_and_several_filters(database: Database, monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
+    """More than one step, the same second throughout: nothing twice, nothing missed, also across filters.
+
+    A first step that is broken off, as it brings too much for the event loop, begins again in a thread.
+    """
+    monkeypatch.setattr(glance, "TICKS", ticks)
     author = Author()
     count = 2 * QUERY_ROWS + 50
     events = [author.sign(1, ["t", "x"], ["t", "y"], at=NOW) for _ in range(count)]
@@ -156,3 +163,21 @@ async def test_concealed_wraps(database: Database) -> None:
     assert len(await read_all(database, [named], private=True)) == len(stealth)
     private = Query([Watch(named)], True, {KEYS[0]}, MAX_LIMIT)
     assert len(await database.read(read_step, private, NOW)) == QUERY_ROWS
+
+
+# filters of a REQ ─▶ whether it is likely to bring few events
+FEW = [
+    ("ids", [{"ids": KEYS}], True),
+    ("as many authors as may be", [{"authors": [f"{n:064x}" for n in range(NAMED)]}], True),
+    ("one more", [{"authors": [f"{n:064x}" for n in range(NAMED + 1)]}], False),
+    ("a tag with many, another with few", [{"#t": WORDS, "#p": [f"{n:064x}" for n in range(99)]}], True),
+    ("kinds alone", [{"kinds": [1]}], False),
+    ("everything", [{}], False),
+    ("one of two", [{"ids": KEYS}, {"since": 1}], False),
+    ("nothing", [{"ids": []}], False),
+]
+
+
+@pytest.mark.parametrize(("filters", "few"), [row[1:] for row in FEW], ids=[row[0] for row in FEW])
+def test_what_is_read_at_a_glance(filters: list[dict[str, Any]], few: bool) -> None:
+    assert names_few([Watch(parse_filter(each)) for each in filters]) is few
