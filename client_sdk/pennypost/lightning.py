@@ -127,8 +127,11 @@ class Wallet(Protocol):
         """Give a held payment back, or make an open hold invoice unpayable. Raises WalletError."""
         ...
 
-    async def keysend(self, node: bytes, msat: int, records: Mapping[int, bytes]) -> Paid:
-        """Pay a node (33 bytes) without an invoice, with TLV records. Raises as `pay`."""
+    async def keysend(self, node: bytes, msat: int, records: Mapping[int, bytes], preimage: bytes) -> Paid:
+        """Pay a node (33 bytes) without an invoice, with TLV records; its hash is that of `preimage` (32 bytes).
+
+        Raises as `pay`.
+        """
         ...
 
     def received(self) -> AsyncGenerator[Received]:

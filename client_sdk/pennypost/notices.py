@@ -162,8 +162,10 @@ class Notices:
             payment = await self._payments.pay(request, sat * MSAT)
             carrier, paid, fee = "comment", payment.msat, payment.fee_msat
         elif node is not None:
-            done = await self._payments.wallet.keysend(node, sat * MSAT, {TLV: new.text.encode()})
-            carrier, paid, fee = "keysend", sat * MSAT, done.fee_msat
+            payment = await self._payments.keysend(
+                node, sat * MSAT, {TLV: new.text.encode()}, secrets.token_bytes(32)
+            )
+            carrier, paid, fee = "keysend", payment.msat, payment.fee_msat
         return NoticeReceipt(new.text, carrier, signed, paid, fee, tuple(receipts))
 
     def _fit(

@@ -84,9 +84,8 @@ class NwcWallet:
         order = {"invoice": request.strip().removeprefix("lightning:")}
         return await self._send(nip47.PAY_INVOICE, order, payment_hash, timeout)
 
-    async def keysend(self, node: bytes, msat: int, records: Mapping[int, bytes]) -> Paid:
+    async def keysend(self, node: bytes, msat: int, records: Mapping[int, bytes], preimage: bytes) -> Paid:
         """As Wallet.keysend."""
-        preimage = secrets.token_bytes(32)
         order = {
             "amount": msat,
             "pubkey": node.hex(),

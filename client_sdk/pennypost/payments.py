@@ -11,8 +11,10 @@ time in which it could still act on it is over; then it is the same invoice, whi
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+import struct
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 from pennypost.lightning import PAYING, Paid, Wallet, fee_limit, proves
@@ -70,19 +72,48 @@ class Payments:
         payment_hash = invoice.payment_hash
         if invoice.amount_msat != msat:
             raise InvoiceMismatch("its amount is not the price")
-        wallet, now = self.wallet, int(self._clock())
-        known = await self._store.run(begin_on, payment_hash, request, msat, now, invoice.expires_at)
+        wallet = self.wallet
+
+        async def order() -> Paid:
+            return await wallet.pay(request, max_fee_msat=fee_limit(msat), timeout=timeout)
+
+        return await self._once(wallet, payment_hash, request, msat, invoice.expires_at, order)
+
+    async def keysend(self, node: bytes, msat: int, records: Mapping[int, bytes], preimage: bytes) -> Payment:
+        """Pay a node (33 bytes) without an invoice; what was paid with this preimage (32 bytes) is not paid again.
+
+        The preimage is the caller's, chosen before: after a crash the same one finds the payment. Raises as `pay`,
+        AlreadyPaid where it was tried for another node or other records.
+        """
+        wallet, payment_hash = self.wallet, sha256(preimage).digest()
+        said = sha256(b"".join(struct.pack("!QI", k, len(v)) + v for k, v in sorted(records.items()))).hexdigest()
+
+        async def order() -> Paid:
+            return await wallet.keysend(node, msat, records, preimage)
+
+        expires_at = int(self._clock()) + int(PAYING)
+        return await self._once(wallet, payment_hash, f"keysend:{node.hex()}:{msat}:{said}", msat, expires_at, order)
+
+    async def _once(
+        self,
+        wallet: Wallet,
+        payment_hash: bytes,
+        request: str,
+        msat: int,
+        expires_at: int,
+        order: Callable[[], Awaitable[Paid]],
+    ) -> Payment:
+        now = int(self._clock())
+        known = await self._store.run(begin_on, payment_hash, request, msat, now, expires_at)
         if known is not None and known.preimage:
             return Payment(payment_hash, known.msat, known.fee_msat, known.preimage)
         if known is not None:
             found = await self._look(wallet, payment_hash, known)
             if found is not None:
                 return found
-            await self._store.run(begin_on, payment_hash, request, msat, now, invoice.expires_at)
+            await self._store.run(begin_on, payment_hash, request, msat, now, expires_at)
         try:
-            return await self._done(
-                payment_hash, msat, await wallet.pay(request, max_fee_msat=fee_limit(msat), timeout=timeout)
-            )
+            return await self._done(payment_hash, msat, await order())
         except PaymentUnknown:
             raise
         except NOTHING_PAID:

@@ -231,20 +231,27 @@ class PlayWallet:
 
         self._book.run(cancel_on)
 
-    async def keysend(self, node: bytes, msat: int, records: Mapping[int, bytes]) -> Paid:
+    async def keysend(self, node: bytes, msat: int, records: Mapping[int, bytes], preimage: bytes) -> Paid:
         """As Wallet.keysend."""
-        preimage = secrets.token_bytes(32)
 
         def send_on(connection: sqlite3.Connection) -> None:
             found = connection.execute("SELECT name FROM wallets WHERE point = ?", (node,)).fetchone()
             if found is None:
                 raise PaymentFailed("nobody in this book has that key")
+            payment_hash = sha256(preimage).digest()
+            if connection.execute("SELECT 1 FROM invoices WHERE hash = ?", (payment_hash,)).fetchone():
+                raise PaymentFailed("this was paid before")
+            connection.execute(
+                "INSERT INTO invoices (hash, wallet, request, msat, preimage, hold, state, payer, expires_at)"
+                " VALUES (?, ?, '', ?, ?, 0, ?, ?, 0)",
+                (payment_hash, found[0], msat, preimage, Stage.SETTLED, self.name),
+            )
             self._move_on(connection, self.name, -msat)
             self._move_on(connection, found[0], msat)
             written = msgspec.json.encode({number: value.hex() for number, value in records.items()})
             connection.execute(
                 "INSERT INTO receipts (wallet, hash, msat, comment, records) VALUES (?, ?, ?, '', ?)",
-                (found[0], sha256(preimage).digest(), msat, written),
+                (found[0], payment_hash, msat, written),
             )
 
         self._book.run(send_on)

@@ -101,7 +101,7 @@ async def test_keysend_brings_its_records(nodes: dict[str, Wallet], lightning_be
     async with asyncio.timeout(60):
         while not waiting.done():
             # Until the stream is open, LND tells it nothing.
-            await nodes["payer"].keysend(key, 2_000, {34349334: b"hello"})
+            await nodes["payer"].keysend(key, 2_000, {34349334: b"hello"}, secrets.token_bytes(32))
             await asyncio.wait({waiting}, timeout=1)
     received = waiting.result()
     assert received.msat == 2_000 and received.records[34349334] == b"hello"

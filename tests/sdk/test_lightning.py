@@ -34,7 +34,7 @@ from pennypost.protocol.errors import (
 from pennypost.transport import NetworkTransport
 
 Make = Callable[..., AsyncClient]
-K = secrets.token_bytes(32)
+K, SECOND = secrets.token_bytes(32), secrets.token_bytes(32)
 LINK = "nostr+walletconnect://" + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 SECRET = "1" * 64
 
@@ -112,12 +112,12 @@ async def test_keysend_carries_records(book: PlayBook) -> None:
     heard = bob.received()
     waiting = asyncio.ensure_future(anext(heard))
     await asyncio.sleep(0)
-    done = await alice.keysend(bob.node, 10_000, {34349334: b"hello"})
+    done = await alice.keysend(bob.node, 10_000, {34349334: b"hello"}, bytes([7]) * 32)
     received = await asyncio.wait_for(waiting, 5)
     assert (received.msat, received.records) == (10_000, {34349334: b"hello"})
     assert received.payment_hash == sha256(done.preimage).digest()
     with pytest.raises(PaymentFailed):
-        await alice.keysend(b"\2" * 33, 1, {})
+        await alice.keysend(b"\2" * 33, 1, {}, bytes([7]) * 32)
     await heard.aclose()  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -208,6 +208,14 @@ class Purse:
         if self.fails:
             raise self.fails.pop(0)
         return await self.inner.pay(request, **options)
+
+    async def keysend(self, *order: Any) -> Any:
+        self.told += 1
+        if self.fails and isinstance(self.fails[0], PaymentUnknown):
+            await self.inner.keysend(*order)
+        if self.fails:
+            raise self.fails.pop(0)
+        return await self.inner.keysend(*order)
 
     async def payment(self, payment_hash: bytes) -> Any:
         return None if self.forgets else await self.inner.payment(payment_hash)
@@ -313,3 +321,33 @@ async def test_outcome_of_an_earlier_run(client: Make, office: Sandbox) -> None:
     found = await alice.payments.outcome(made.payment_hash)
     assert found is not None and found.preimage == made.preimage
     assert await alice.payments.outcome(made.payment_hash) == found
+
+
+async def test_a_keysend_is_sent_once(client: Make, office: Sandbox, tmp_path: Path) -> None:
+    """Killed between sending and noting, the next run asks the wallet, and does not tell it to pay again."""
+    purse, bob = Purse(office.wallet()), office.wallet()
+    assert isinstance(bob, PlayWallet)
+    order = (bob.node, 7_000, {34349334: b"hello"}, K)
+    purse.fails = [PaymentUnknown()]
+    with pytest.raises(PaymentUnknown):
+        await client(tmp_path, lightning=purse).payments.keysend(*order)
+    again = client(tmp_path, lightning=purse)
+    for _ in range(2):
+        done = await again.payments.keysend(*order)
+        assert (done.preimage, done.msat, purse.told) == (K, 7_000, 1)
+    assert await bob.balance() == FUNDS + 7_000
+    for other in ((b"\2" * 33, *order[1:]), (bob.node, 8_000, *order[2:]), (*order[:2], {1: b"hello"}, K)):
+        with pytest.raises(AlreadyPaid):
+            await again.payments.keysend(*other)
+    assert purse.told == 1
+
+
+async def test_a_keysend_that_failed_may_be_tried_again(client: Make, office: Sandbox) -> None:
+    purse, bob = Purse(office.wallet()), office.wallet()
+    assert isinstance(bob, PlayWallet)
+    alice = client(lightning=purse)
+    purse.fails = [PaymentFailed()]
+    with pytest.raises(PaymentFailed):
+        await alice.payments.keysend(bob.node, 7_000, {}, SECOND)
+    await alice.payments.keysend(bob.node, 7_000, {}, SECOND)
+    assert purse.told == 2 and await bob.balance() == FUNDS + 7_000

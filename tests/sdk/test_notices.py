@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -44,6 +45,9 @@ from tests.support.server import Server
 Make = Callable[..., AsyncClient]
 
 
+METADATA = '[["text/plain", "pay bob"]]'
+
+
 class PayService:
     """An LNURL-pay service before a wallet of play money; `said` are the comments that came."""
 
@@ -57,7 +61,7 @@ class PayService:
         parts = urlsplit(request.path)
         self.asked.append(parts.path)
         if parts.path.startswith("/.well-known/lnurlp/"):
-            point = {"tag": "payRequest", "callback": f"{self.server.url}/pay?x=1", "metadata": "[]"}
+            point = {"tag": "payRequest", "callback": f"{self.server.url}/pay?x=1", "metadata": METADATA}
             return 200, point | {"minSendable": 1_000, "maxSendable": 10**8, "commentAllowed": 255} | self.point
         given = parse_qs(parts.query)
         self.said += given.get("comment", [])
@@ -143,6 +147,15 @@ async def test_no_room_is_said_before_anything_happens(
         ({"minSendable": 10, "maxSendable": 9}, {}, OfficeMisbehaves),
         ({"minSendable": "1"}, {}, OfficeMisbehaves),
         ({"minSendable": 50_000}, {}, InvalidInput),
+        ({"maxSendable": 1 << 63}, {}, OfficeMisbehaves),
+        ({"maxSendable": 1 << 70}, {}, OfficeMisbehaves),
+        ({"metadata": None}, {}, OfficeMisbehaves),
+        ({"metadata": ""}, {}, OfficeMisbehaves),
+        ({"metadata": "[]"}, {}, OfficeMisbehaves),
+        ({"metadata": [["text/plain", "x"]]}, {}, OfficeMisbehaves),
+        ({"metadata": '[["text/plain", 1]]'}, {}, OfficeMisbehaves),
+        ({"metadata": '[["text/plain", "a"], ["text/plain", "b"]]'}, {}, OfficeMisbehaves),
+        ({"metadata": "[" * 10_000}, {}, OfficeMisbehaves),
         ({"callback": "http://10.0.0.1/pay"}, {}, InvalidInput),
         ({"callback": "https://169.254.169.254/pay"}, {}, InvalidInput),
         ({"callback": "https://[::1]/pay"}, {}, None),
@@ -169,6 +182,20 @@ async def test_services_that_are_broken_or_hostile_get_nothing(
         await alice.notices.send(bob.npub, "hello", pay=service.address, sat=21)
     assert "secret" not in str(found.value)
     assert await funds(alice) == FUNDS
+
+
+async def test_what_the_invoice_is_for_is_held_against_what_the_address_says(
+    alice: AsyncClient, bob: AsyncClient, service: PayService
+) -> None:
+    """LUD-06: an invoice with the hash of other metadata is not paid; the right one is, however it is written."""
+    service.point = {"metadata": METADATA.replace(" ", "")}
+    other = sha256(METADATA.encode()).digest()
+    service.invoice = {"pr": (await service.wallet.make_invoice(21_000, description_hash=other)).request}
+    with pytest.raises(InvoiceMismatch) as refused:
+        await alice.notices.send(bob.npub, "hello", pay=service.address, sat=21)
+    assert refused.value.code == "invoice-mismatch" and await funds(alice) == FUNDS
+    service.point = {}
+    assert (await alice.notices.send(bob.npub, "hello", pay=service.address, sat=21)).msat == 21_000
 
 
 async def test_an_invoice_over_more_is_not_paid(alice: AsyncClient, bob: AsyncClient, service: PayService) -> None:
@@ -247,8 +274,8 @@ async def test_told_by_keysend_and_heard_by_the_wallet(alice: AsyncClient, bob: 
     waiting = asyncio.ensure_future(anext(watching))
     await asyncio.sleep(0)
     wallet: Any = bob.payments.wallet
-    await alice.payments.wallet.keysend(wallet.node, 1_000, {34349334: b"chat of somebody else"})
-    await alice.payments.wallet.keysend(wallet.node, 1_000, {34349334: b"\xff\xfe"})
+    await alice.payments.wallet.keysend(wallet.node, 1_000, {34349334: b"chat of somebody else"}, bytes([7]) * 32)
+    await alice.payments.wallet.keysend(wallet.node, 1_000, {34349334: b"\xff\xfe"}, bytes([8]) * 32)
     done = await alice.notices.send(bob.npub, "hello Bob", pay=wallet.node.hex(), sat=5)
     announced = await asyncio.wait_for(waiting, 10)
     await watching.aclose()

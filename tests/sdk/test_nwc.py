@@ -84,7 +84,7 @@ async def test_everything_else_a_wallet_does(wallet: NwcWallet, scripted: Script
     scripted.pay(made.payment_hash, 1_234)
     assert await wallet.invoice(made.payment_hash) == (Stage.SETTLED, 1_234)
     assert await wallet.invoice(b"\0" * 32) == (Stage.OVER, 0)
-    done = await wallet.keysend(b"\2" * 33, 10_000, {34349334: b"hello"})
+    done = await wallet.keysend(b"\2" * 33, 10_000, {34349334: b"hello"}, bytes([7]) * 32)
     assert (len(done.preimage), done.fee_msat) == (32, 3)
     assert scripted.requests[-1][1]["tlv_records"] == [{"type": 34349334, "value": b"hello".hex()}]
 

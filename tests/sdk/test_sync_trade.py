@@ -56,7 +56,8 @@ def test_watching(office: Sandbox) -> None:
         thread = threading.Thread(target=lambda: heard.append(next(watching).notice))
         thread.start()
         while not heard:
-            alice._thread.call(alice._client.payments.wallet.keysend(wallet.node, 1_000, {34349334: told.encode()}))  # type: ignore[attr-defined]
+            payments = alice._client.payments  # type: ignore[attr-defined]
+            alice._thread.call(payments.keysend(wallet.node, 1_000, {34349334: told.encode()}, bytes([7]) * 32))  # type: ignore[attr-defined]
             thread.join(0.2)
         assert heard == [told]
 
