@@ -36,6 +36,7 @@ from pennypost_postoffice.foreign.outputs import FOREIGN_JOBS
 from pennypost_postoffice.office import Office, load_prices
 from pennypost_postoffice.pages.routes import pages_router
 from pennypost_postoffice.pages.shop import Shop, shop_of
+from pennypost_postoffice.reload import follow_reloads, mark_on
 from pennypost_postoffice.roles import open_keys
 from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.verify import OFFICE_JOBS
@@ -119,6 +120,7 @@ class Service:
             self._websockets["/"] = office.websocket
             self._drain = office.drain
         else:
+            self._beside(follow_reloads(database, await database.read(mark_on), self.reload))
             self._http.add_api_route("/", _mint_page(settings), summary="A short page", response_class=Response)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:

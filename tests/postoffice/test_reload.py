@@ -13,13 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from pennypost.protocol.errors import KindRefused
+from pennypost.protocol.errors import ConfigurationError, KindRefused
 from pennypost.protocol.price import PriceList, Rule, parse_prices
 from pennypost_mint.api import Keyring
 from pennypost_mint.runtime.database import open_database
 from pennypost_mint.runtime.settings import RELOADED, Settings, load_settings
+from pennypost_postoffice.app import Service
 from pennypost_postoffice.bans import Ban, ban_on, bans_on, unban_on
 from pennypost_postoffice.marks import RELOAD, touch_on
+from pennypost_postoffice.operate.commands import office as office_commands
 from pennypost_postoffice.policy import Policy
 from tests.postoffice.house import Author, House, Purse, open_house
 from tests.support.relay import Relay
@@ -85,6 +87,7 @@ async def test_a_bad_price_file_changes_nothing(
 
 class _Anyone:
     origin = ""
+    source = b""
     rate_key: object = "x"
 
     def __init__(self) -> None:
@@ -182,6 +185,45 @@ async def test_sighup_reads_the_files_again(tmp_path: Path, serve: Callable[...,
         await _until(lambda: "the settings stay as they are" in server.tail())
         assert await name() == "two"
         assert (await relay.post(letter)).code == "stamp-required"
+
+
+async def test_the_command_reaches_a_mint_alone(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pennypost office reload`, as for every role; a mark of before its start is none, a bad file changes nothing."""
+    given = {"data_dir": str(tmp_path), "database_url": address, "role": "mint", "play_settle_after": "0"}
+    monkeypatch.setenv("PENNYPOST_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("PENNYPOST_DATABASE_URL", address)
+
+    def command() -> None:
+        office_commands(["reload", "--json"], standalone_mode=False)
+
+    def bad() -> Settings:
+        loads.append("bad")
+        raise ConfigurationError("a mistake")
+
+    loads: list[str] = []
+    for start in range(2):
+        service = await Service.open(load_settings({}, **given), in_process=True)
+        try:
+            service.load = lambda: load_settings({}, **given, name="another", max_mint=7)
+            transport = httpx.ASGITransport(app=service.asgi)  # type: ignore[arg-type]
+            async with httpx.AsyncClient(transport=transport, base_url="http://mint") as http:
+
+                async def name() -> str:
+                    return (await http.get("/v1/info")).json()["name"].removesuffix(" (play money)")
+
+                assert await name() == "pennypost"
+                await asyncio.to_thread(command)
+                async with asyncio.timeout(20):
+                    while await name() != "another":
+                        await asyncio.sleep(0.02)
+                assert service.settings.max_mint == 7
+                if start == 0:
+                    service.load = bad
+                    await asyncio.to_thread(command)
+                    await _until(lambda: loads == ["bad"])
+                    assert await name() == "another"
+        finally:
+            await service.close()
 
 
 # --- marks and bans, known to every process
