@@ -48,11 +48,14 @@ async def test_nostr_tools(house: House) -> None:
 
 
 async def test_ndk(house: House) -> None:
-    """Publish, subscribe, count, delete, authenticate, gift wraps."""
+    """Publish, also with a stamp by hand, subscribe, count, delete, authenticate, gift wraps."""
     require((NODE / "node_modules" / "@nostr-dev-kit").exists(), "NDK is not installed (make node)")
     async with stamping(house.settings.port, house.purse.token) as url:
-        given = {"url": url, "alice": secret_key().hex(), "bob": secret_key().hex()}
+        proof = house.purse.proof()
+        keys = {"alice": secret_key().hex(), "bob": secret_key().hex()}
+        given = {"url": url, "token": house.purse.token(proof)} | keys
         found = await asyncio.to_thread(node, "ndk.mjs", given=given)
+        assert found["arrived"] == [found["byHand"]] and await house.spent(proof) == [True]
     everything = sorted([*found["ids"], found["guarded"]])
     assert sorted(found["fetched"]) == everything and sorted(found["heard"]) == everything
     assert found["count"] == 3 and found["left"] == found["ids"][1:] and found["mail"] == "hello Bob"

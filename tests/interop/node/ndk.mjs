@@ -1,4 +1,4 @@
-// A relay client of NDK. One JSON object in, one out: {"url", "alice", "bob"}: secret keys in hex
+// A relay client of NDK. One JSON object in, one out: {"url", "alice", "bob", "token"}: secret keys in hex, a stamp
 import NDK, { giftUnwrap, giftWrap, NDKEvent, NDKPrivateKeySigner, NDKRelayAuthPolicies } from '@nostr-dev-kit/ndk';
 
 const chunks = [];
@@ -32,6 +32,16 @@ const counted = await bob.ndk.count({ authors: [alice.user.pubkey], kinds: [1] }
 await notes[0].delete('a mistake');
 const left = [...(await bob.ndk.fetchEvents({ ids: notes.map((event) => event.id) }))].map((event) => event.id);
 
+// a stamp by hand: publish() knows no third element, the connection sends any text
+const byHand = new NDKEvent(alice.ndk, { kind: 7, content: '+' });
+await byHand.sign();
+const [relay] = alice.ndk.pool.relays.values();
+await relay.connectivity.send(JSON.stringify(['EVENT', byHand.rawEvent(), given.token]));
+let arrived = [];
+for (let turn = 0; turn < 100 && arrived.length === 0; turn += 1) {
+  arrived = [...(await bob.ndk.fetchEvents({ ids: [byHand.id] }))].map((event) => event.id);
+}
+
 const rumor = new NDKEvent(alice.ndk, {
   kind: 14,
   content: 'hello Bob',
@@ -43,5 +53,5 @@ const wrap = await giftWrap(rumor, bob.user, alice.signer);
 await wrap.publish();
 const [mail] = await bob.ndk.fetchEvents({ kinds: [1059], '#p': [bob.user.pubkey] });
 const opened = await giftUnwrap(mail, undefined, bob.signer);
-console.log(JSON.stringify({ ids: notes.map((event) => event.id), guarded: guarded.id, heard, fetched, count: counted.count, left, mail: opened.content }));
+console.log(JSON.stringify({ ids: notes.map((event) => event.id), guarded: guarded.id, heard, fetched, count: counted.count, left, byHand: byHand.id, arrived, mail: opened.content }));
 process.exit(0);
