@@ -6,6 +6,7 @@
     routes.md    the HTTP routes of one service
     metrics.md   the metrics registry
     packages.md  pyproject.toml
+    sdk.md       docstrings of what `pennypost` offers
 
 What stands above the line `<!-- generated -->` of a page is written by hand and kept.
 """
@@ -13,6 +14,9 @@ What stands above the line `<!-- generated -->` of a page is written by hand and
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import importlib
+import inspect
 import sys
 import tempfile
 import tomllib
@@ -131,11 +135,19 @@ async def _routes() -> list[tuple[str, str, str]]:
 
 
 def metrics() -> str:
-    """Every metric of GET /metrics."""
+    """Every metric of GET /metrics, by the names that queries use."""
     from pennypost_mint.runtime.metrics import Metrics
 
-    rows = [(f"`{family.name}`", family.type, family.documentation) for family in Metrics().registry.collect()]
-    return table(("name", "type", "meaning"), sorted(rows))
+    rows = [
+        (
+            ", ".join(f"`{name}`" for name in each.samples),
+            each.kind,
+            ", ".join(f"`{name}`" for name in each.labels),
+            each.text,
+        )
+        for each in Metrics().table
+    ]
+    return table(("name", "type", "labels", "meaning"), sorted(rows))
 
 
 def packages() -> str:
@@ -150,6 +162,98 @@ def packages() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def sdk() -> str:
+    """What `import pennypost` offers: classes with their attributes and methods, functions, by their docstrings."""
+    from pennypost import __all__ as names
+    from pennypost.protocol.errors import PennypostError
+
+    lines: list[str] = []
+    offered = {name: getattr(importlib.import_module("pennypost"), name) for name in sorted(names)}
+    classes = {name: each for name, each in offered.items() if inspect.isclass(each)}
+    faces = {"AsyncClient": CLIENT_FACES}
+    for name, each in offered.items():
+        if inspect.isclass(each) and issubclass(each, PennypostError):
+            continue
+        if not inspect.isclass(each):
+            lines += [f"## `{name}{_signature(each)}`", "", _prose(each), ""]
+            continue
+        lines += [f"## `{name}`", "", _prose(each), "", *_members(each)]
+        for attribute, (module, face) in faces.get(name, {}).items():
+            found = getattr(importlib.import_module(module), face)
+            lines += [f"## `{name}.{attribute}`", "", _prose(found), "", *_members(found)]
+    errors = sorted(name for name, each in classes.items() if issubclass(each, PennypostError))
+    lines += [
+        "## Errors",
+        "",
+        "Every error is a `PennypostError` with `code`, `remedy` and a sentence; see [Errors](errors.md).",
+    ]
+    lines += ["Importable from `pennypost`: " + ", ".join(f"`{name}`" for name in errors) + "."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+CLIENT_FACES = {
+    "stamps": ("pennypost.stamps", "Stamps"),
+    "purse": ("pennypost.purse", "Purse"),
+    "payments": ("pennypost.payments", "Payments"),
+    "paid": ("pennypost.paid_mail", "PaidMail"),
+    "offers": ("pennypost.offers", "Offers"),
+    "notices": ("pennypost.notices", "Notices"),
+    "channels": ("pennypost.channels", "Channels"),
+    "sessions": ("pennypost.sessions.sessions", "Sessions"),
+}
+"""What hangs on a client, by attribute: module and class."""
+
+
+def _members(found: type) -> list[str]:
+    lines: list[str] = []
+    fields = {field.name: field for field in dataclasses.fields(found)} if dataclasses.is_dataclass(found) else {}
+    if fields:
+        lines += [table(("field", "type"), [(f"`{name}`", f"`{field.type}`") for name, field in fields.items()])]
+    made = found.__dict__.get("__init__")
+    if made is not None and not fields and made.__doc__:
+        lines += [f"### `{found.__name__}{_signature(made)}`", "", _prose(made), ""]
+    for name, member in found.__dict__.items():
+        if name.startswith("_") or name in fields:
+            continue
+        if isinstance(member, property) and member.fget is not None:
+            lines += [f"### `{name}`", "", _prose(member.fget), ""]
+        elif inspect.isfunction(member):
+            kind = "await " if inspect.iscoroutinefunction(member) else ""
+            lines += [f"### `{kind}{name}{_signature(member)}`", "", _prose(member), ""]
+    return lines
+
+
+class _Text(str):
+    """A text that stands in a signature as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _signature(function: Any) -> str:
+    signature = inspect.signature(function)
+    parameters: list[inspect.Parameter] = []
+    for name, each in signature.parameters.items():
+        if name != "self":
+            default = each.default
+            if default is not inspect.Parameter.empty and (callable(default) or " at 0x" in repr(default)):
+                # What a function looks like in memory differs between runs.
+                default = _Text("…")
+            parameters.append(each.replace(annotation=_annotation(each.annotation), default=default))
+    returned = _annotation(signature.return_annotation)
+    return str(signature.replace(parameters=parameters, return_annotation=returned))
+
+
+def _annotation(found: Any) -> Any:
+    return _Text(found) if isinstance(found, str) else found
+
+
+def _prose(found: Any) -> str:
+    """A docstring as Markdown: paragraphs joined, indented blocks as they are."""
+    blocks = (inspect.getdoc(found) or "").split("\n\n")
+    return "\n\n".join(block if block.startswith("    ") else " ".join(block.split()) for block in blocks)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "errors": errors,
     "settings": settings,
@@ -157,6 +261,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "routes": routes,
     "metrics": metrics,
     "packages": packages,
+    "sdk": sdk,
 }
 
 

@@ -11,23 +11,19 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection
 
-from pennypost.protocol.errors import HttpAuthInvalid, InvalidInput, NotFound, PennypostError, ServerError
+from pennypost.protocol.errors import InvalidInput, PennypostError, ServerError
 from pennypost.protocol.event import MAX_KIND, is_hex64
-from pennypost.protocol.nip98 import WINDOW, check_http_auth, spellings
-from pennypost_mint.runtime.settings import keys_in
-from pennypost_postoffice.bans import Ban, Subject, ban_on, bans_on, unban_on
+from pennypost.protocol.nip98 import spellings
+from pennypost_postoffice.bans import Ban, Subject, bans_on
 from pennypost_postoffice.marks import DESCRIPTION, ICON, NAME, set_on
-from pennypost_postoffice.operate.removal import Selection, allow_on, delete_on
+from pennypost_postoffice.operate.banning import forbid_on, permit_on
+from pennypost_postoffice.operators import Operators
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
 RPC_TYPE = "application/nostr+json+rpc"
-
-REMEMBERED = 10_000
-"""Signed requests of the last minutes that are known; past it none is taken until the oldest are over."""
 
 MAX_REASON = 256
 MAX_NAME = 64
@@ -46,27 +42,15 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 
 class Manage:
-    """Answers management requests; remembers the signed events it took, so that none is taken twice."""
+    """Answers management requests; none is taken twice."""
 
     def __init__(self, office: Office) -> None:
         self._office = office
-        self._seen: dict[str, int] = {}
+        self._operators = Operators(lambda: office.settings, office.now)
 
     def authorize(self, header: str | None, body: bytes) -> None:
         """Raises HttpAuthInvalid, and NotFound where nobody may manage."""
-        office = self._office
-        operators = keys_in(office.settings.operators)
-        if not operators:
-            raise NotFound
-        now = office.now()
-        event = check_http_auth(header, urls=spellings(office.settings.url), method="POST", body=body, now=now)
-        if event.pubkey not in operators:
-            raise HttpAuthInvalid("not a key of the operator")
-        for identifier in [each for each, until in self._seen.items() if until < now]:
-            del self._seen[identifier]
-        if event.id in self._seen or len(self._seen) >= REMEMBERED:
-            raise HttpAuthInvalid("it was used before")
-        self._seen[event.id] = event.created_at + WINDOW
+        self._operators.authorize(header, urls=spellings(self._office.settings.url), method="POST", body=body)
 
     async def answer(self, body: bytes) -> bytes:
         """The answer to a request that is allowed: `{"result"}` or `{"error"}`. Raises DatabaseUnavailable."""
@@ -111,32 +95,20 @@ def _kind(params: Params) -> str:
 def _banning(subject: Subject, read: Callable[[Params], str]) -> Method:
     async def method(office: Office, params: Params) -> bool:
         ban = Ban(subject, read(params), _text(params, 1, MAX_REASON), office.now())
-        await office.database.write(_ban_on, ban)
+        await office.database.write(forbid_on, ban)
         office.look_at_marks()
         return True
 
     return method
-
-
-def _ban_on(connection: Connection, ban: Ban) -> None:
-    ban_on(connection, ban)
-    if ban.subject == "event":
-        delete_on(connection, Selection(ids=(ban.value,)))
 
 
 def _allowing(subject: Subject, read: Callable[[Params], str]) -> Method:
     async def method(office: Office, params: Params) -> bool:
-        await office.database.write(_allow_on, subject, read(params))
+        await office.database.write(permit_on, subject, read(params))
         office.look_at_marks()
         return True
 
     return method
-
-
-def _allow_on(connection: Connection, subject: Subject, value: str) -> None:
-    unban_on(connection, subject, value)
-    if subject == "event":
-        allow_on(connection, value)
 
 
 def _listing(subject: Subject, name: str) -> Method:

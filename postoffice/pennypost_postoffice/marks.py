@@ -1,6 +1,6 @@
 """What the processes of one office share beside mail: rows of `office_state`, read by all of them (follow.py).
 
-    bans, reload                 a mark that changes when something is to be read again
+    bans, reload, prices         a mark that changes when something is to be read again
     name, description, icon      what the operator set while the office ran; goes before the settings
 
 Other modules keep rows of their own here under names of their own.
@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from pennypost_postoffice.tables import office_state
 
-BANS, RELOAD = "bans", "reload"
+BANS, RELOAD, PRICES = "bans", "reload", "prices"
 NAME, DESCRIPTION, ICON = "name", "description", "icon"
 
 

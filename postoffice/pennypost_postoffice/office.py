@@ -7,13 +7,12 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from pennypost.protocol.errors import ConfigurationError, NobodyListening, Overloaded, PennypostError, ServerError
 from pennypost.protocol.event import Event, is_ephemeral, parse_event
-from pennypost.protocol.price import PriceList, parse_prices
+from pennypost.protocol.price import PriceList
 from pennypost_mint.api import Keyring, SignedOutput, Workers
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.limits import HELD_BACK, VERIFY_QUEUE
@@ -34,7 +33,8 @@ from pennypost_postoffice.former_prices import FormerPrices
 from pennypost_postoffice.group import Committer
 from pennypost_postoffice.holds import Holds
 from pennypost_postoffice.live import Live
-from pennypost_postoffice.marks import BANS, RELOAD
+from pennypost_postoffice.marks import BANS, PRICES, RELOAD, marks_on
+from pennypost_postoffice.operate.prices import edited, load_prices
 from pennypost_postoffice.policy import Policy
 from pennypost_postoffice.post import Answer, Post, refusal
 from pennypost_postoffice.postmark import Postmarks
@@ -70,14 +70,17 @@ class Office:
         workers: Workers,
         metrics: Metrics,
         prices: PriceList,
+        edit: PriceList | None = None,
         seed: bytes | None = None,
     ) -> None:
+        """`prices`: of the price file; `edit`: those that the operator set meanwhile, which go before them."""
         self.database = database
         self.settings = settings
         self.keyring = keyring
         self.workers = workers
         self.metrics = metrics
-        self.policy = Policy(prices, settings, monotonic)
+        self._file_prices, self._edit = prices, edit
+        self.policy = Policy(prices if edit is None else edit, settings, monotonic)
         self.former_prices = FormerPrices(self)
         own = [settings.url] * bool(keyring.keysets)
         self.mints = own + [each for each in settings.mints if each not in own]
@@ -136,9 +139,10 @@ class Office:
         seed: bytes | None = None,
     ) -> Office:
         """A post office on a migrated database; `workers` know OFFICE_JOBS, and FOREIGN_JOBS where a `seed` is given:
-        that of what is earned at mints elsewhere (32 bytes). Raises ConfigurationError.
+        that of what is earned at mints elsewhere (32 bytes). Raises ConfigurationError, DatabaseUnavailable.
         """
-        return cls(database, settings, keyring, workers, metrics, load_prices(settings.price_file), seed)
+        prices, edit = load_prices(settings.price_file), await edited(database)
+        return cls(database, settings, keyring, workers, metrics, prices, edit, seed)
 
     async def start(self) -> None:
         """Starts the stages; what has expired is deleted from now on. Raises DatabaseUnavailable."""
@@ -271,6 +275,8 @@ class Office:
             return
         if before is None or marks.get(BANS) != before.get(BANS):
             self.policy.bans = Bans(await self.database.read(bans_on))
+        if marks.get(PRICES) != (before or {}).get(PRICES):
+            await self._change_prices()
         self.marks = marks
         self.revision += 1
         if before is not None and marks.get(RELOAD) != before.get(RELOAD):
@@ -282,13 +288,35 @@ class Office:
         if self.bus is not None:
             self.bus.marks_changed()
 
-    def reload(self, settings: Settings, prices: PriceList) -> None:
-        """Takes on what may change while it runs (settings.RELOADED)."""
-        self.settings = settings
-        self.policy.change_settings(settings)
-        self.policy.change_prices(prices, self.now())
-        self.shares.change(settings.read_cpu)
+    async def marks_changed(self) -> None:
+        """Something that all processes share was changed here, and this one knows it on return.
+
+        Raises DatabaseUnavailable.
+        """
+        await self._marks(await self.database.read(marks_on))
+        self.look_at_marks()
+
+    async def _change_prices(self) -> None:
+        """The operator set other prices, or gave the price file back. Raises DatabaseUnavailable."""
+        try:
+            self._edit = await edited(self.database)
+        except ConfigurationError as error:
+            # of a later version than ours, whose price file knew more
+            log.error("the prices stay as they are", reason=str(error))
+            return
+        self._ask()
+
+    def _ask(self) -> None:
+        self.policy.change_prices(self._file_prices if self._edit is None else self._edit, self.now())
         self.former_prices.changed()
+
+    def reload(self, settings: Settings, prices: PriceList) -> None:
+        """Takes on what may change while it runs (settings.RELOADED); `prices` are those of the price file."""
+        self.settings = settings
+        self._file_prices = prices
+        self.policy.change_settings(settings)
+        self.shares.change(settings.read_cpu)
+        self._ask()
         self.live.private = settings.private_wraps
         self.sources.trust(settings.proxies)
         self.retention.every = settings.sweep_every
@@ -386,17 +414,6 @@ def where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
     return type(error).__name__ + place
-
-
-def load_prices(path: Path | None) -> PriceList:
-    """The price list of a file; without one, the default. Raises ConfigurationError."""
-    if path is None:
-        return PriceList()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigurationError("PENNYPOST_PRICE_FILE names a file that cannot be read") from None
-    return parse_prices(text)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -1,6 +1,6 @@
 """The post office over HTTP: the information document, the header feed and its pages, and a twin of EVENT.
 
-    GET  /                    NIP-11 for `Accept: application/nostr+json`, else a few lines of text
+    GET  /                    by Accept: NIP-11 (application/nostr+json), a page (text/html), or a few lines of text
     GET  /v1/headers          the header feed           GET /v1/pages/{n}   the wraps of 64 numbers
     POST /                    management by the operator's keys (NIP-86), signed by NIP-98
     POST /v1/events           an event with its stamp in X-Cashu; without one 402 and what it costs (NUT-24)
@@ -28,6 +28,7 @@ from pennypost.protocol.errors import (
     InvalidFrame,
     InvalidInput,
     NotFound,
+    PennypostError,
     StampRequired,
     StampTooLittle,
 )
@@ -45,7 +46,10 @@ from pennypost_postoffice.feed import etag
 from pennypost_postoffice.manage import RPC_TYPE, Manage
 from pennypost_postoffice.marks import DESCRIPTION, ICON, NAME
 from pennypost_postoffice.office import origin_of
+from pennypost_postoffice.pages.routes import front_response
+from pennypost_postoffice.pages.shop import shop_of
 from pennypost_postoffice.post import Answer, Post
+from pennypost_postoffice.reads import COST_PAGE, COST_READ, COST_WAIT, Reads
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -57,10 +61,11 @@ ASKS_FOR_MORE = (StampRequired.code, StampTooLittle.code)
 ANYONE = {"access-control-allow-origin": "*"}
 
 
-def office_router(office: Office) -> APIRouter:
-    """All routes of the post office."""
+def office_router(office: Office, *, has_mint: bool) -> APIRouter:
+    """All routes of the post office; `has_mint`: this process serves its mint, too."""
     router = APIRouter(tags=["post office"])
     made: dict[int, bytes] = {}
+    reads = Reads(office)
 
     def information() -> bytes:
         if office.revision not in made:
@@ -68,12 +73,13 @@ def office_router(office: Office) -> APIRouter:
             made[office.revision] = msgspec.json.encode(information_of(office))
         return made[office.revision]
 
-    @router.get("/", summary="Relay information (NIP-11), or a short page", response_class=Response)
+    @router.get("/", summary="Relay information (NIP-11), or a page, by Accept", response_class=Response)
     async def front(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         accepted = request.headers.get("accept", "")
+        reads.begin(request.scope, COST_PAGE)
         if INFORMATION_TYPE in accepted or "application/json" in accepted:
             return Response(information(), media_type=INFORMATION_TYPE, headers=ANYONE | {"vary": "accept"})
-        return Response(front_page(office), media_type="text/plain; charset=utf-8", headers={"vary": "accept"})
+        return front_response(request, shop_of(office.settings, office, has_mint=has_mint), office)
 
     manage = Manage(office)
 
@@ -92,19 +98,24 @@ def office_router(office: Office) -> APIRouter:
         after = number(request.query_params.get("after", "0"), MAX_SEQUENCE)
         limit = number(request.query_params.get("limit", str(FEED_PAGE)), MAX_SEQUENCE)
         wait = number(request.query_params.get("wait", "0"), MAX_SEQUENCE)
+        reader = reads.begin(request.scope, COST_WAIT if wait else COST_READ)
         found = await office.feed.headers(after, limit, min(wait, FEED_WAIT), partial(gone, request))
+        reads.answered(reader, len(found))
         return cacheable(request, found, FEED_TYPE)
 
     @router.get("/v1/pages/{page}", summary="The wraps of 64 consecutive numbers", response_class=Response)
     async def pages(request: Request, page: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        found = await office.feed.page(number(page, MAX_SEQUENCE // PAGE))
+        wanted = number(page, MAX_SEQUENCE // PAGE)
+        reader = reads.begin(request.scope, COST_READ)
+        found = await office.feed.page(wanted)
+        reads.answered(reader, len(found))
         return cacheable(request, found, "application/json")
 
     @router.post("/v1/events", summary="Post an event; the stamp goes into X-Cashu", response_class=Response)
     async def events(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         """Takes an event, or an EVENT frame with token and options. Answers `{"id", "accepted", "message"}`, with
         `change` and `postmark` where they were asked for."""
-        return await post_event(office, request)
+        return await post_event(office, reads, request)
 
     @router.post("/v1/holds/{hold}", summary="Release what is held, with the preimage", response_class=Response)
     async def holds(request: Request, hold: str) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -156,20 +167,6 @@ def information_of(office: Office) -> dict[str, object]:
     )
 
 
-def front_page(office: Office) -> str:
-    """What a person sees who opens the address in a browser."""
-    settings = office.settings
-    sells_play_money = settings.lightning == "play" and settings.url in office.mints
-    play = "\nPLAY MONEY: stamps of this office are worth nothing.\n" if sells_play_money else ""
-    mints = "the mint at " + office.mints[0] + "".join(f" or {each}" for each in office.mints[1:])
-    return f"""{settings.name}: a post office for Nostr
-{play}
-It is a relay: connect by WebSocket to this address. Most letters need a stamp.
-Stamps are Cashu tokens of {mints}, bought with `pennypost wallet buy 10 --office {settings.url}`
-or with any Cashu wallet. Prices and limits: this address, with the header Accept: {INFORMATION_TYPE}
-"""
-
-
 async def gone(request: Request) -> None:
     """Ends when whoever asks closes the connection."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -189,6 +186,7 @@ class HttpSender:
 
     def __init__(self, origin: str, source: bytes) -> None:
         self.origin = origin
+        self.source = source
         self.rate_key: object = source
         self.authenticated: set[str] = set()
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -202,16 +200,24 @@ class HttpSender:
             self.answer.set_result(answer)
 
 
-async def post_event(office: Office, request: Request) -> Response:
+async def post_event(office: Office, reads: Reads, request: Request) -> Response:
     """The twin of EVENT: the same steps, the same answers, errors with their HTTP status."""
     frame = read_event(await read_body(office, request))
     token = request.headers.get("x-cashu") if frame.token is None else frame.token
-    sender = HttpSender(origin_of(request.scope), office.sources.of(request.scope))
+    source = office.sources.of(request.scope)
+    await reads.slow(source)
+    sender = HttpSender(origin_of(request.scope), source)
     post = Post(sender, monotonic())
     while office.is_full:
         await office.room.wait()
-    office.accept(post, frame.event, token, frame.options)
+    try:
+        office.accept(post, frame.event, token, frame.options)
+    except PennypostError:
+        reads.refused(source)
+        raise
     answer = await sender.answer
+    if not answer.accepted:
+        reads.refused(source)
     content: dict[str, object] = {"id": post.event.id, "accepted": answer.accepted, "message": answer.message}
     if answer.change:
         content["change"] = answer.change

@@ -158,6 +158,13 @@ class InvalidKey(InvalidInput):
     remedy = "Use a secp256k1 key: 64 lower-case hex digits, npub or nsec."
 
 
+class NameUnknown(InvalidKey):
+    """Nobody has this name at its server."""
+
+    code = "name-unknown"
+    remedy = "Check how it is written, or ask them for their npub."
+
+
 class InvalidInvoice(InvalidInput):
     """This is not a usable Lightning invoice."""
 
@@ -411,6 +418,27 @@ class HttpAuthInvalid(PolicyError):
 
     code, status, prefix = "http-auth", 401, "restricted"
     remedy = "Sign a fresh kind 27235 event with address, method and payload hash, by a key of PENNYPOST_OPERATORS."
+
+
+class SignInNeeded(PolicyError):
+    """This is for the operator, and nobody is signed in."""
+
+    code, status, prefix = "sign-in", 401, "restricted"
+    remedy = "Sign in at /operator/login: with a link of `pennypost office login`, or with an operator's key (NIP-98)."
+
+
+class LinkInvalid(SignInNeeded):
+    """This link signs nobody in."""
+
+    code = "link"
+    remedy = "A link is good once, for ten minutes: make another with `pennypost office login`."
+
+
+class FormRefused(PolicyError):
+    """This form was not sent from a page of this office."""
+
+    code, prefix = "form", "restricted"
+    remedy = "Open the page again and send it from there; nothing was changed."
 
 
 class NobodyListening(PolicyError):
@@ -1036,7 +1064,21 @@ class OtherMint(ClientError):
     """This token is of a mint that this wallet does not use."""
 
     code = "other-mint"
-    remedy = "Nothing was sent anywhere. If you trust that mint, name it with --mint."
+    remedy = "Nothing was sent anywhere. If you trust that mint: `pennypost wallet mints add URL`."
+
+
+class NameUnreachable(ClientError):
+    """The server of this name does not answer."""
+
+    code, status = "name-unreachable", 503
+    remedy = "Try again later, or ask them for their npub."
+
+
+class NameChanged(ClientError):
+    """This name stands for another key than before."""
+
+    code, status = "name-changed", 409
+    remedy = "Nothing was sent. Ask them in another way; if the new key is theirs: `pennypost who NAME --accept`."
 
 
 class OnceUsed(ClientError):
@@ -1058,6 +1100,20 @@ class WrongClock(ClientError):
 
     code = "clock"
     remedy = "Set it right: letters from the future, and letters already expired, are refused."
+
+
+class CertificateWrong(ClientError):
+    """The certificate of this address cannot be trusted."""
+
+    code = "certificate"
+    remedy = "Nothing was sent. Its operator puts it right; an authority of your own is named in SSL_CERT_FILE."
+
+
+class ProxyInTheWay(ClientError):
+    """What stands in front of this post office does not pass everything on."""
+
+    code = "proxy"
+    remedy = "Its operator puts it right: docs/how-to/run-a-post-office.md, `Behind a proxy`."
 
 
 class HomeUnusable(ClientError):

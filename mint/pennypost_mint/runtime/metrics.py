@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metric(NamedTuple):
+    """A row of the table. `name` is that of its TYPE line, `samples` are the names that queries use."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    text: str
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        if self.kind == "histogram":
+            return tuple(self.name + end for end in ("_bucket", "_sum", "_count"))
+        return (self.name,)
 
 
 class Metrics:
@@ -13,14 +30,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.table: list[Metric] = []
+        """Everything that is counted."""
 
         def counter(name: str, text: str, *labels: str) -> Counter:
+            self.table.append(Metric(name, "counter", labels, text))
             return Counter(name, text, labels, registry=registry)
 
         def gauge(name: str, text: str) -> Gauge:
+            self.table.append(Metric(name, "gauge", (), text))
             return Gauge(name, text, registry=registry)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            self.table.append(Metric(name, "histogram", (), text))
             return Histogram(name, text, buckets=buckets, registry=registry)
 
         self.mint_requests = counter("pennypost_mint_requests_total", "Mint requests answered", "route", "code")
@@ -65,6 +87,7 @@ class Metrics:
         self.office_followed = counter(
             "pennypost_office_followed_total", "Events of other processes published to subscribers here"
         )
+        self.database_bytes = gauge("pennypost_database_bytes", "Size of the database, every half minute")
         self.database_waiting = gauge("pennypost_database_waiting", "Transactions waiting or under way")
 
     def text(self) -> bytes:

@@ -44,11 +44,12 @@ MAX_PRICE_GRACE = 30 * 86_400
 
 RELOADED = frozenset(
     {
+        "operator_pages",
         *("name", "description", "contact", "operators", "price_file", "price_grace", "private_wraps", "sweep_every"),
         *("invoice_expiry", "max_mint", "max_open_invoices", "rate_limit", "rate_burst", "trusted_proxies"),
         *("max_message", "max_event", "max_tags", "max_ahead", "max_behind", "max_connections", "max_waiters"),
         *("max_subscriptions", "max_filters", "max_limit", "free_rate", "ephemeral_rate", "free_rows", "free_bytes"),
-        "read_cpu",
+        *("all_free_rate", "all_ephemeral_rate", "read_cpu"),
     }
 )
 """Settings that a running server takes on by `pennypost office reload` or SIGHUP; the others need a new start."""
@@ -163,6 +164,11 @@ class Settings(BaseSettings):
         "",
         description="Public keys (npub or hex), separated by commas, that manage the post office over HTTP (NIP-86).",
     )
+    operator_pages: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Serve the operator's pages at `/operator`; `auto`: where the public address is https, or only this"
+        " machine reaches the server. Without TLS `on` sends the session's cookie in clear.",
+    )
     private_wraps: bool = Field(
         False, description="Serve gift wraps without a view tag only to their authenticated receiver (NIP-42)."
     )
@@ -214,6 +220,14 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Ephemeral events that one connection may send each second, and ten times as many at once.",
     )
+    all_free_rate: float = Field(
+        50.0,
+        gt=0,
+        le=1_000_000,
+        description="Stored events without a stamp that all connections of a process may send each second; past it the"
+        " sources that sent most have the rate of one connection.",
+    )
+    all_ephemeral_rate: float = Field(1_000.0, gt=0, le=1_000_000, description="The same for ephemeral events.")
     free_rows: int = Field(
         100_000, ge=1, le=2**40, description="Stored events of the free kinds, all together; the oldest go first."
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from pennypost.protocol.errors import InvalidInput
+from pennypost.protocol.errors import InvalidInput, OfficeNotStarted
 from pennypost_mint.runtime.settings import Settings, load_settings
 from pennypost_postoffice.foreign.commands import treasury
 from pennypost_postoffice.operate.seed import seed
@@ -23,7 +23,6 @@ from pennypost_postoffice.operate.talk import Progress, day_text, kinds_of, say,
 if TYPE_CHECKING:
     from pennypost.protocol.price import PriceList
     from pennypost_mint.runtime.database import Database
-    from pennypost_postoffice.bans import Subject
     from pennypost_postoffice.operate.removal import Selection
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
@@ -82,57 +81,75 @@ def report(
       pennypost office report
       pennypost office report --days 30 --json
     """
-    from pennypost_postoffice.tallies import STORED, tallies_on
+    from pennypost_postoffice.operate.books import report_on
 
     today = int(time.time()) // DAY
 
-    async def run(database: Database) -> list[Any]:
-        return await database.read(tallies_on, today - days + 1, today)
+    async def run(database: Database) -> list[dict[str, Any]]:
+        return await database.read(report_on, today - days + 1, today)
 
-    found = _run(load_settings(), run)
-    rows: dict[int, dict[str, Any]] = {}
-    for each in found:
-        row = rows.setdefault(each.day, {"day": day_text(each.day), "events": 0, "sat": 0, "kinds": {}, "refused": {}})
-        if each.subject == STORED:
-            row["events"] += each.events
-            row["sat"] += each.sat
-            row["kinds"][each.label] = {"events": each.events, "sat": each.sat}
-        else:
-            row["refused"][each.label] = each.events
+    rows = _run(load_settings(), run)
     lines: list[str] = []
-    for row in rows.values():
+    for row in rows:
         lines.append(f"{row['day']}  {row['events']} events, {row['sat']} sat")
         lines += [f"    kind {kind}: {sums['events']}, {sums['sat']} sat" for kind, sums in row["kinds"].items()]
         lines += [f"    refused, {code}: {count}" for code, count in row["refused"].items()]
-    show({"days": list(rows.values())}, "\n".join(lines) or "Nothing was stored or refused.", as_json)
+    show({"days": rows}, "\n".join(lines) or "Nothing was stored or refused.", as_json)
 
 
 @office.command()
 def prices(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A price file; without one, the office's.")
+        Path | None, typer.Argument(metavar="[FILE]", help="A price file; without one, what the office asks.")
     ] = None,
     kind: Annotated[int, typer.Option(min=0, max=65_535, help="Kind of the example.")] = 1059,
     size: Annotated[int, typer.Option(min=1, help="Bytes of the example.")] = 1_024,
     keep: Annotated[int | None, typer.Option(min=1, help="Days the example asks to be kept.")] = None,
+    use: Annotated[bool, typer.Option("--set", help="Ask these from now on, at every running server.")] = False,
+    unset: Annotated[bool, typer.Option("--unset", help="Ask again what the settings' price file says.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The prices, checked, and what an example costs by them. Asks no database and changes nothing.
+    """The prices, checked, and what an example costs by them. With a FILE alone it asks no database, changes nothing.
+
+    A list that was set, here or on the operator's pages, goes before the price file of the settings until it is unset.
 
     Examples:
 
       pennypost office prices
       pennypost office prices new.toml --kind 1 --size 5000 --keep 30
+      pennypost office prices new.toml --set
     """
-    from pennypost_postoffice.office import load_prices
+    from pennypost_postoffice.operate import prices as asking
 
-    found = load_prices(file or load_settings().price_file)
-    rules = [_rule(each) for each in found.rules]
-    example = _example(found, kind, size, keep)
+    settings, now = load_settings(), int(time.time())
+    if (unset and (use or file is not None)) or (use and file is None):
+        raise InvalidInput("a file with --set, or --unset alone")
+
+    async def run(database: Database) -> tuple[PriceList, bool]:
+        if use:
+            text = asking.file_text(file)
+            asking.checked(text)
+            await database.write(asking.set_on, text, now)
+        elif unset:
+            await database.write(asking.set_on, "", now)
+        edit = await asking.edited(database)
+        return (asking.load_prices(settings.price_file), False) if edit is None else (edit, True)
+
+    if file is not None and not use:
+        found, is_set = asking.load_prices(file), False
+    else:
+        try:
+            found, is_set = _run(settings, run)
+        except OfficeNotStarted:
+            if use or unset:
+                raise
+            found, is_set = asking.load_prices(settings.price_file), False
+    rules = asking.rules_of(found)
+    example = asking.example(found, kind, size, keep, now)
     free = sorted(found.free_kinds)
     lines = [
         *(
-            f"{_kinds(each['kinds'])}: {each['base']} sat + {each['per_kib']}/KiB + {each['per_day']}/day, "
+            f"{asking.kinds_text(each['kinds'])}: {each['base']} sat + {each['per_kib']}/KiB + {each['per_day']}/day, "
             f"kept {each['ttl_default'] // DAY} days, at most {each['ttl_max'] // DAY}"
             for each in rules
         ),
@@ -141,35 +158,9 @@ def prices(
         if example["code"] is None
         else f"kind {kind}, {size} bytes: refused [{example['code']}]",
     ]
-    show({"rules": rules, "free_kinds": free, "example": example}, "\n".join(lines), as_json)
-
-
-def _rule(rule: Any) -> dict[str, Any]:
-    kinds = None if rule.kinds is None else [[span[0], span[-1]] for span in rule.kinds]
-    names = ("base", "per_kib", "per_day", "ttl_default", "ttl_max")
-    return {"kinds": kinds} | {name: getattr(rule, name) for name in names}
-
-
-def _kinds(kinds: list[list[int]] | None) -> str:
-    if kinds is None:
-        return "every kind"
-    return "kinds " + ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in kinds)
-
-
-def _example(found: PriceList, kind: int, size: int, keep: int | None) -> dict[str, Any]:
-    """What an event costs that is made now."""
-    from pennypost.protocol.errors import PennypostError
-    from pennypost.protocol.event import Event
-    from pennypost.protocol.price import postage
-
-    now = int(time.time())
-    tags = [] if keep is None else [["expiration", str(now + keep * DAY)]]
-    event = Event("0" * 64, "0" * 64, now, kind, tags, "", "0" * 128)
-    try:
-        cost = postage(event, size, now, found)
-    except PennypostError as error:
-        return {"kind": kind, "bytes": size, "days": keep, "sat": None, "code": error.code}
-    return {"kind": kind, "bytes": size, "days": (cost.keep_until - now) // DAY, "sat": cost.sat, "code": None}
+    if is_set:
+        lines.append("These were set while the office ran and go before the price file (--unset takes them away).")
+    show({"rules": rules, "free_kinds": free, "example": example, "set": is_set}, "\n".join(lines), as_json)
 
 
 @office.command()
@@ -189,14 +180,13 @@ def ban(
       pennypost office ban event note1…
       pennypost office ban kind 1984
     """
-    from pennypost_postoffice.bans import Ban, ban_on
-    from pennypost_postoffice.operate.removal import Selection, delete_on
+    from pennypost_postoffice.bans import Ban
+    from pennypost_postoffice.operate.banning import forbid_on, value_of
 
-    name = _value(what, value)
+    name = value_of(what, value)
 
     async def run(database: Database) -> int:
-        await database.write(ban_on, Ban(what, name, reason, int(time.time())))
-        return await database.write(delete_on, Selection(ids=(name,))) if what == "event" else 0
+        return await database.write(forbid_on, Ban(what, name, reason, int(time.time())))
 
     deleted = _run(load_settings(), run)
     show({"banned": what, "value": name, "deleted": deleted}, f"Banned {what} {name}.", as_json)
@@ -210,15 +200,12 @@ def unban(what: What, value: Value, as_json: Json = False) -> None:
 
       pennypost office unban pubkey npub1…
     """
-    from pennypost_postoffice.bans import unban_on
-    from pennypost_postoffice.operate.removal import allow_on
+    from pennypost_postoffice.operate.banning import permit_on, value_of
 
-    name = _value(what, value)
+    name = value_of(what, value)
 
     async def run(database: Database) -> bool:
-        if what == "event":
-            await database.write(allow_on, name)
-        return await database.write(unban_on, what, name)
+        return await database.write(permit_on, what, name)
 
     gone = _run(load_settings(), run)
     show({"unbanned": gone, "value": name}, "Taken away." if gone else "There was no such ban.", as_json)
@@ -240,21 +227,6 @@ def bans(as_json: Json = False) -> None:
     found = _run(load_settings(), run)
     lines = [f"{day_text(each.since // DAY)}  {each.subject} {each.value}  {each.reason}".rstrip() for each in found]
     show({"bans": [each._asdict() for each in found]}, "\n".join(lines) or "None.", as_json)
-
-
-def _value(what: Subject, text: str) -> str:
-    """A key or an id as hex, or a kind. Raises InvalidKey, InvalidInput."""
-    from pennypost.protocol.event import is_hex64
-    from pennypost.protocol.nip19 import decode_note, parse_public_key
-
-    if what == "pubkey":
-        return parse_public_key(text).hex()
-    if what == "event":
-        return text if is_hex64(text) else decode_note(text).hex()
-    found = kinds_of(text)
-    if found is None or len(found) != 1:
-        raise InvalidInput("one kind, such as 1984")
-    return str(found[0])
 
 
 @office.command()
@@ -354,15 +326,16 @@ def import_mail(
     """
     from pennypost.protocol.errors import FileUnusable
     from pennypost_postoffice.bans import Bans, bans_on
-    from pennypost_postoffice.office import load_prices
     from pennypost_postoffice.operate import mailbag
+    from pennypost_postoffice.operate.prices import asked
 
     settings = load_settings()
     progress = Progress("lines", as_json)
 
     async def run(database: Database) -> dict[str, int]:
         banned = Bans(await database.read(bans_on))
-        importer = mailbag.Importer(database, load_prices(settings.price_file), banned, lambda: int(time.time()))
+        prices = await asked(database, settings.price_file)
+        importer = mailbag.Importer(database, prices, banned, lambda: int(time.time()))
         if file == "-":
             await mailbag.bring(importer, sys.stdin.buffer, None, progress.show)
         else:
@@ -380,6 +353,36 @@ def import_mail(
     lines = [f"{stored} events stored", *(f"{count} not: {code}" for code, count in sorted(counts.items()) if count)]
     result = {"stored": stored, "passed_over": {code: count for code, count in counts.items() if count}}
     show(result, "\n".join(lines), as_json)
+
+
+@office.command()
+def login(
+    end: Annotated[bool, typer.Option("--end-all", help="Sign everybody out and void all links, instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A link that signs a browser in to the operator's pages: once, within ten minutes. Whoever has it may use it.
+
+    Examples:
+
+      pennypost office login
+      pennypost office login --end-all
+    """
+    from pennypost_postoffice.pages.operator.gate import LOGIN, is_served
+    from pennypost_postoffice.pages.operator.sign_in import LINK_SECONDS, end_all_on, make_link_on
+
+    settings, now = load_settings(), int(time.time())
+
+    async def run(database: Database) -> Any:
+        return await (database.write(end_all_on) if end else database.write(make_link_on, now))
+
+    found = _run(settings, run)
+    if end:
+        show({"ended": found}, "Everybody is signed out, and no link is good any more.", as_json)
+        return
+    if not is_served(settings):
+        say("These settings do not serve the operator's pages: see PENNYPOST_OPERATOR_PAGES.")
+    url = f"{settings.url}{LOGIN}?link={found}"
+    show({"url": url, "until": now + LINK_SECONDS}, url, as_json)
 
 
 @office.command()
@@ -402,11 +405,12 @@ def reload(as_json: Json = False) -> None:
 def _selection(
     ids: list[str] | None, authors: list[str] | None, kind: str | None, since: str | None, until: str | None
 ) -> Selection:
+    from pennypost_postoffice.operate.banning import value_of
     from pennypost_postoffice.operate.removal import Selection
 
     return Selection(
-        tuple(_value("event", each) for each in ids or ()),
-        tuple(_value("pubkey", each) for each in authors or ()),
+        tuple(value_of("event", each) for each in ids or ()),
+        tuple(value_of("pubkey", each) for each in authors or ()),
         kinds_of(kind),
         seconds_of(since),
         seconds_of(until),

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
 from pennypost.protocol.errors import NotFound
 from pennypost_postoffice.pages.assets import PATH, Asset, assets
 from pennypost_postoffice.pages.buy import buy_page, check_page, wallet_page
+from pennypost_postoffice.pages.front import front_page, front_text
 from pennypost_postoffice.pages.security import security_headers
 from pennypost_postoffice.pages.shop import Shop
+
+if TYPE_CHECKING:
+    from pennypost_postoffice.office import Office
 
 ASSET_HEADERS = {"cross-origin-resource-policy": "same-origin", "x-content-type-options": "nosniff"}
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -46,6 +51,13 @@ def pages_router(shop: Callable[[], Shop]) -> APIRouter:
     served(router, "/buy/wallet", page(wallet_page, ANY_RELAY), "Pay an invoice from a connected wallet")
     served(router, "/buy/check", page(check_page), "Check and merge tokens")
     return router
+
+
+def front_response(request: Request, shop: Shop, office: Office | None) -> Response:
+    """The page at `/` for whoever takes HTML, else a few lines of text."""
+    if "text/html" in request.headers.get("accept", ""):
+        return html_response(request, front_page(shop, office), security_headers())
+    return Response(front_text(shop, office), media_type="text/plain; charset=utf-8", headers={"vary": "accept"})
 
 
 def html_response(request: Request, body: bytes, headers: dict[str, str]) -> Response:

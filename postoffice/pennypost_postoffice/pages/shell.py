@@ -31,7 +31,7 @@ def document(
     """A whole page in UTF-8.
 
     `name`: of the office. `title`: of the page. `main`: markup of the page itself. `here`: its path, marked among
-    `places`. `note` stands at the foot. `styles` and `scripts`: names of built files beside base.css ("buy.css", "buy.js").
+    `places`. `note`: at the foot. `styles` and `scripts`: names of built files beside base.css ("buy.css", "buy.js").
     """
     sheets = "".join(f'<link rel="stylesheet" href="{asset_url(each)}">\n' for each in ("base.css", *styles))
     modules = "".join(f'<script type="module" src="{asset_url(each)}"></script>\n' for each in scripts)

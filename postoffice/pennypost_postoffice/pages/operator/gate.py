@@ -1,0 +1,141 @@
+"""Who comes in: where the pages are served at all, who is signed in, and that a form is one of ours.
+
+request ─▶ is_open ─▶ session (cookie) ─▶ a form: Origin is this site, and the form's key is the session's
+                          └ none ─▶ sign-in: bounded by source, a link or a signed request, a cookie
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pennypost.protocol.errors import FormRefused, LinkInvalid, NotFound, SignInNeeded, TooMany
+from pennypost_mint.runtime.limits import SIGN_IN_BURST, SIGN_IN_RATE, TokenBucket
+from pennypost_mint.runtime.settings import Settings
+from pennypost_mint.runtime.sources import Sources
+from pennypost_postoffice.operators import Operators
+from pennypost_postoffice.pages.operator.sign_in import (
+    SESSION_SECONDS,
+    Session,
+    begin_on,
+    end_on,
+    is_secret,
+    session_on,
+    use_link_on,
+)
+
+if TYPE_CHECKING:
+    from pennypost_postoffice.pages.operator.house import House
+
+PATH = "/operator"
+LOGIN = f"{PATH}/login"
+
+
+def is_served(settings: Settings) -> bool:
+    """Whether the pages are there: as set, else where the address is https, or nobody but this machine reaches it."""
+    if settings.operator_pages != "auto":
+        return settings.operator_pages == "on"
+    return settings.url.startswith("https://") or (
+        _is_loopback(settings.host) and _is_loopback(urlsplit(settings.url).hostname or "")
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Gate:
+    """Of one process."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._operators = Operators(house.settings, house.now)
+        self._sources = Sources(house.settings().proxies)
+        self._tries = TokenBucket(SIGN_IN_RATE, SIGN_IN_BURST, monotonic)
+
+    def is_open(self) -> None:
+        """Raises NotFound where the pages are not served."""
+        if not is_served(self._house.settings()):
+            raise NotFound
+
+    async def session(self, headers: Mapping[str, str]) -> Session:
+        """Of the request's cookie. Raises SignInNeeded."""
+        secret = self._cookie(headers)
+        found = await self._house.database.read(session_on, secret, self._house.now()) if is_secret(secret) else None
+        if found is None or (found.pubkey is not None and found.pubkey not in self._operators.public_keys()):
+            raise SignInNeeded
+        return found
+
+    def check_form(self, headers: Mapping[str, str], form: Mapping[str, str], session: Session) -> None:
+        """Raises FormRefused unless a page of ours, in this session, sent it."""
+        self.check_origin(headers)
+        if not hmac.compare_digest(form.get("key", "").encode(), session.form_key.encode()):
+            raise FormRefused
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raises FormRefused unless the browser says that a page of this address sent it."""
+        origin, host = headers.get("origin", ""), headers.get("host", "")
+        ours = urlsplit(self._house.settings().url)
+        # by the public address, or by the one that the request came to: a tunnel has another
+        if origin != f"{ours.scheme}://{ours.netloc}" and (not host or urlsplit(origin).netloc != host):
+            raise FormRefused
+
+    async def use_link(self, scope: Mapping[str, Any], headers: Mapping[str, str], secret: str) -> str:
+        """The cookie of a session that a link begins. Raises LinkInvalid, FormRefused, TooMany."""
+        self._try(scope)
+        self.check_origin(headers)
+        if not is_secret(secret):
+            raise LinkInvalid
+        return self._set(await self._house.database.write(use_link_on, secret, self._house.now()))
+
+    async def use_key(self, scope: Mapping[str, Any], headers: Mapping[str, str], body: bytes) -> str:
+        """The cookie of a session for an operator who signed the request (NIP-98, POST). Raises HttpAuthInvalid,
+        FormRefused, TooMany, and NotFound where no key may."""
+        self._try(scope)
+        if "origin" in headers:
+            self.check_origin(headers)
+        url = self._house.settings().url + LOGIN
+        event = self._operators.authorize(headers.get("authorization"), urls=(url,), method="POST", body=body)
+        return self._set(await self._house.database.write(begin_on, event.pubkey, event.id, self._house.now()))
+
+    async def sign_out(self, session: Session) -> str:
+        """The cookie that ends it in the browser, too."""
+        await self._house.database.write(end_on, session.secret)
+        return self._set("", 0)
+
+    def _try(self, scope: Mapping[str, Any]) -> None:
+        self._sources.trust(self._house.settings().proxies)
+        source = self._sources.of(scope)
+        if not self._tries.take(source):
+            error = TooMany()
+            error.retry_after = int(self._tries.wait(source)) + 1
+            raise error
+
+    @property
+    def _name(self) -> str:
+        return "__Secure-pennypost-operator" if self._is_tls else "pennypost-operator"
+
+    @property
+    def _is_tls(self) -> bool:
+        return self._house.settings().url.startswith("https://")
+
+    def _cookie(self, headers: Mapping[str, str]) -> str:
+        try:
+            found = SimpleCookie(headers.get("cookie", "")).get(self._name)
+        except CookieError:
+            return ""
+        return found.value if found is not None else ""
+
+    def _set(self, secret: str, seconds: int = SESSION_SECONDS) -> str:
+        secure = "; Secure" if self._is_tls else ""
+        return f"{self._name}={secret}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"

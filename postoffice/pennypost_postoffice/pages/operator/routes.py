@@ -1,0 +1,210 @@
+"""The operator's pages over HTTP.
+
+    GET  /operator/{page}            HTML; /operator/{page}.json the same as JSON
+    GET  /operator/{page}/{table}    one of its tables: {table}.csv, {table}.json
+    POST /operator/{page}            a form of it
+    GET, POST /operator/login        a link's page and its use; a signed request (NIP-98)
+    POST /operator/logout
+
+Caches keep nothing of this. `referrer-policy` is same-origin: under no-referrer browsers hide a form's Origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import ModuleType
+from urllib.parse import parse_qsl
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from pennypost.protocol.errors import BodyTooLarge, InvalidInput, NotFound, PennypostError, SignInNeeded
+from pennypost_mint.runtime.limits import KIB
+from pennypost_mint.runtime.logs import logger
+from pennypost_postoffice.pages.markup import Html, inside, tag
+from pennypost_postoffice.pages.operator import bans, health, keysets, login, money, prices, quotes
+from pennypost_postoffice.pages.operator.gate import LOGIN, PATH, Gate
+from pennypost_postoffice.pages.operator.house import House
+from pennypost_postoffice.pages.operator.sign_in import Session
+from pennypost_postoffice.pages.operator.view import View, button, form, notice
+from pennypost_postoffice.pages.security import security_headers
+from pennypost_postoffice.pages.shell import document
+
+MAX_FORM = 64 * KIB
+FIELDS = 16
+LOGOUT = f"{PATH}/logout"
+
+PAGES: Mapping[str, ModuleType] = {
+    "money": money,
+    "health": health,
+    "quotes": quotes,
+    "prices": prices,
+    "bans": bans,
+    "keysets": keysets,
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+log = logger("operator")
+
+
+def operator_router(house: House) -> APIRouter:
+    """The routes of a process of any role."""
+    router = APIRouter(tags=["operator"])
+    gate = Gate(house)
+
+    def add(method: str, path: str, handler: Handler, summary: str) -> None:
+        async def endpoint(request: Request) -> Response:
+            gate.is_open()
+            try:
+                return await handler(request)
+            except PennypostError as error:
+                if request.url.path.endswith((".json", ".csv")) or "authorization" in request.headers:
+                    raise
+                return _refused(house, request, error)
+
+        router.add_api_route(path, endpoint, methods=[method], summary=summary, response_class=Response)
+
+    async def first(_request: Request) -> Response:
+        return _redirect(money.PATH)
+
+    async def sign_in_page(request: Request) -> Response:
+        return _login(house, request.query_params.get("link", ""), "")
+
+    async def sign_in(request: Request) -> Response:
+        body = await _read(request)
+        if "authorization" in request.headers:
+            cookie = await gate.use_key(request.scope, request.headers, body)
+        else:
+            cookie = await gate.use_link(request.scope, request.headers, _form(body).get("link", ""))
+        log.info("an operator signed in")
+        return _redirect(money.PATH, {"set-cookie": cookie})
+
+    async def sign_out(request: Request) -> Response:
+        session = await gate.session(request.headers)
+        gate.check_form(request.headers, _form(await _read(request)), session)
+        return _redirect(LOGIN, {"set-cookie": await gate.sign_out(session)})
+
+    async def read(request: Request) -> Response:
+        name, dot, kind = request.path_params["page"].partition(".")
+        if name not in PAGES or (dot and kind != "json"):
+            raise NotFound
+        session = await gate.session(request.headers)
+        view: View = await PAGES[name].read(house, request.query_params, session.form_key)
+        if dot:
+            return _file(msgspec.json.encode(view.data), "application/json")
+        return _page(house, name, view, session)
+
+    async def read_table(request: Request) -> Response:
+        name, (table, _, kind) = request.path_params["page"], request.path_params["table"].partition(".")
+        if name not in PAGES or kind not in ("csv", "json"):
+            raise NotFound
+        session = await gate.session(request.headers)
+        view: View = await PAGES[name].read(house, request.query_params, session.form_key)
+        if (found := view.tables.get(table)) is None:
+            raise NotFound
+        if kind == "json":
+            return _file(found.json(), "application/json")
+        return _file(found.csv(), "text/csv; charset=utf-8", f"{name}-{table}.csv")
+
+    async def change(request: Request) -> Response:
+        name = request.path_params["page"]
+        act = getattr(PAGES.get(name), "act", None)
+        if act is None:
+            raise NotFound
+        session = await gate.session(request.headers)
+        given = _form(await _read(request))
+        gate.check_form(request.headers, given, session)
+        view: View = await act(house, given, session.form_key)
+        log.info("an operator's form was done", page=name, do=given.get("do", "")[:16])
+        return _page(house, name, view, session)
+
+    add("GET", PATH, first, "The operator's pages")
+    add("GET", LOGIN, sign_in_page, "Sign-in of an operator")
+    add("POST", LOGIN, sign_in, "Uses a link of `pennypost office login`, or a request signed by an operator (NIP-98)")
+    add("POST", LOGOUT, sign_out, "Ends the session")
+    add("GET", PATH + "/{page}", read, "A page for the operator; with `.json` what it says")
+    add("POST", PATH + "/{page}", change, "A form of such a page")
+    add("GET", PATH + "/{page}/{table}", read_table, "A table of such a page, as `.csv` or `.json`")
+    return router
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM:
+            raise BodyTooLarge
+    return bytes(body)
+
+
+def _form(body: bytes) -> dict[str, str]:
+    """The fields of a form as browsers send it (application/x-www-form-urlencoded). Raises InvalidInput."""
+    try:
+        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS))
+    except (UnicodeError, ValueError):
+        raise InvalidInput("a form of a page") from None
+
+
+def _headers(*, forms: bool = True) -> dict[str, str]:
+    return security_headers(forms=forms) | {"referrer-policy": "same-origin", "cache-control": "no-store"}
+
+
+def _redirect(path: str, more: Mapping[str, str] | None = None) -> Response:
+    return Response(status_code=303, headers={"location": path, "cache-control": "no-store", **(more or {})})
+
+
+def _file(body: bytes, media_type: str, name: str = "") -> Response:
+    named = {"content-disposition": f'attachment; filename="{name}"'} if name else {}
+    return Response(body, media_type=media_type, headers=_headers(forms=False) | named)
+
+
+def _page(house: House, name: str, view: View, session: Session) -> Response:
+    out = form(LOGOUT, session.form_key, button("Sign out", plain=True), class_="out")
+    shout = (
+        notice(tag("strong", "PLAY MONEY: the stamps of this office are worth nothing.")) if house.play_money else None
+    )
+    return _html(house, view.title, inside([shout, view.main, out]), PAGES[name].PATH)
+
+
+def _html(
+    house: House, title: str, main: Html, here: str, status: int = 200, scripts: tuple[str, ...] = ()
+) -> Response:
+    places = () if here == LOGIN else tuple((PAGES[each].PATH, PAGES[each].TITLE) for each in _served(house))
+    body = document(
+        name=house.name,
+        title=title,
+        main=main,
+        here=here,
+        styles=("operator.css",),
+        scripts=scripts,
+        places=places,
+        note="One cookie, for the session; no third parties",
+    )
+    return Response(body, status, _headers(), "text/html; charset=utf-8")
+
+
+def _served(house: House) -> list[str]:
+    """Pages that have something to show in this process."""
+    hidden = set[str]() if house.office is not None else {"prices", "bans"}
+    hidden |= set[str]() if house.keyring.keysets else {"quotes", "keysets"}
+    return [name for name in PAGES if name not in hidden]
+
+
+def _login(house: House, link: str, problem: str, status: int = 200) -> Response:
+    keys = bool(house.settings().operators)
+    main = login.page(link, problem, keys=keys, url=house.settings().url + LOGIN)
+    return _html(house, "Sign in", main, LOGIN, status, ("operator.js",) if keys and not link else ())
+
+
+def _refused(house: House, request: Request, error: PennypostError) -> Response:
+    if isinstance(error, SignInNeeded) or request.url.path == LOGIN:
+        asked = "" if type(error) is SignInNeeded else f"{error}. {error.remedy}"
+        answer = _login(house, "", asked, error.status)
+    else:
+        said = notice([tag("strong", f"{error}. "), error.remedy], role="alert")
+        back = tag("p", tag("a", "Back", href=request.url.path, class_="button"))
+        answer = _html(house, "Not done", inside([tag("h1", "Not done"), said, back]), request.url.path, error.status)
+    if error.status in (429, 503):
+        answer.headers["retry-after"] = str(error.retry_after)
+    return answer

@@ -1,0 +1,103 @@
+"""Parts of the operator's pages that need no server: where they are served, tables, plots, markup."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from pennypost.protocol.price import parse_prices
+from pennypost_mint.runtime.settings import Settings
+from pennypost_postoffice.operate.prices import toml_of
+from pennypost_postoffice.pages.markup import tag
+from pennypost_postoffice.pages.operator.charts import figure
+from pennypost_postoffice.pages.operator.gate import is_served
+from pennypost_postoffice.pages.operator.view import Table
+from pennypost_postoffice.samples import EVERY, Point, Sample, quantile, series
+
+DEARER = "[[rule]]\nbase = 3\n"
+
+
+SERVED: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"host": "::1"}, True),
+    ({"host": "localhost"}, True),
+    ({"host": "0.0.0.0"}, False),
+    ({"host": "0.0.0.0", "public_url": "http://127.0.0.1:3338"}, False),
+    ({"public_url": "http://office.example"}, False),
+    ({"public_url": "http://192.0.2.7"}, False),
+    ({"host": "0.0.0.0", "public_url": "https://office.example"}, True),
+    ({"public_url": "https://office.example", "operator_pages": "off"}, False),
+    ({"operator_pages": "off"}, False),
+    ({"host": "0.0.0.0", "operator_pages": "on"}, True),
+]
+
+
+@pytest.mark.parametrize(("given", "served"), SERVED)
+def test_without_tls_they_are_off_where_others_could_reach_them(given: dict[str, Any], served: bool) -> None:
+    assert is_served(Settings(**given)) is served
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEARER,
+        "free_kinds = []\n[[rule]]\nkinds = [1, '30000-39999']\nbase = 2\nwork = 9\n[[rule]]\nper_kib = 1\nper_day = 3",
+        "rule = []",
+    ],
+)
+def test_a_list_reads_as_it_is_written(text: str) -> None:
+    prices = parse_prices(text)
+    assert parse_prices(toml_of(prices)) == prices or not prices.rules
+
+
+def test_a_spreadsheet_takes_no_cell_for_a_formula() -> None:
+    listed = Table("", {"a": ("", "text")}, [{"a": text} for text in ("=1+1", "+1", "-1", "@x", "\t=1", "plain", None)])
+    rows = list(csv.reader(io.StringIO(listed.csv().decode())))
+    assert [row[0] if row else "" for row in rows[1:]] == ["'=1+1", "'+1", "'-1", "'@x", "'\t=1", "plain", ""]
+
+
+def _sample(at: int, process: bytes = b"a", **values: int) -> Sample:
+    zero = dict.fromkeys(Sample._fields, 0) | {"at": at, "process": process, "seconds": EVERY}
+    return Sample(**(zero | values))  # type: ignore[arg-type]
+
+
+def test_samples_of_several_processes_add_up() -> None:
+    taken = [
+        _sample(3_570, b"a", stored=30, sat=60, answers=30, answer_us=90_000, slow_us=5_000, waiting=2, connections=4),
+        _sample(3_570, b"b", stored=60, answers=60, answer_us=90_000, slow_us=9_000, waiting=3, connections=5),
+        _sample(3_600, b"a", stored=30, waiting=9, connections=1, bytes=7),
+    ]
+    points = series(taken, 3_605, 3_600)
+    assert len(points) == 120 and points[-1] == Point(3_600, 1.0, 0.0, 0.0, None, None, 9, 1, 7)
+    assert points[-2] == Point(3_570, 3.0, 0.0, 2.0, 2.0, 9.0, 5, 9, 0)
+    assert points[0] == Point(30)
+    assert series([], 100, 3_600)[-1].stored is None
+
+
+QUANTILES: list[tuple[dict[float, float], float]] = [
+    ({}, 0.0),
+    ({0.1: 0, float("inf"): 0}, 0.0),
+    ({0.1: 100, 0.2: 100, float("inf"): 100}, 0.095),
+    ({0.1: 90, 0.2: 100, float("inf"): 100}, 0.15),
+    ({0.1: 10, 0.2: 20, float("inf"): 100}, 0.2),
+]
+
+
+@pytest.mark.parametrize(("buckets", "value"), QUANTILES)
+def test_quantiles(buckets: dict[float, float], value: float) -> None:
+    assert quantile(buckets, 0.95) == pytest.approx(value)
+
+
+def test_what_is_no_markup_is_escaped() -> None:
+    made = tag("p", "<i>", tag("b", "&"), ['"', None, 3], title='"><script>', hidden=True, open=False, data_x="1")
+    assert made == ('<p title="&quot;&gt;&lt;script&gt;" hidden data-x="1">&lt;i&gt;<b>&amp;</b>&quot;3</p>')
+
+
+def test_a_plot_says_its_figures_and_breaks_where_nothing_is_known() -> None:
+    made = figure("Events", [("Stored", [1.0, 2.0, None, 4.0])], ("then", "now"))
+    assert 'aria-label="Events, then to now. Stored: between 1.0 and 4.0, at last 4.0"' in made
+    assert 'd="M0.0 90.0L200.0 60.0M598.5 0.0h3"' in made
+    assert "nothing known" in figure("Events", [("Stored", [None, None])], ("then", "now"))
