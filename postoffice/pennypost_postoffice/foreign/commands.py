@@ -185,6 +185,7 @@ def close(
 
 SAID = {
     "stored": "the mint had taken the stamp: the letter is stored now",
+    "over": "the mint had taken the stamp, but the letter was deleted or its time ended meanwhile: it is not stored",
     "changed": "the mint had changed these proofs: the new ones are in the treasury",
     "untouched": "the mint left the stamp alone: it pays when its sender comes again",
     "spent": "the stamp was spent elsewhere: its sender hears so when he comes again",

@@ -1,6 +1,7 @@
 """Rows of the journal of which nobody knows what became, for the operator: look again, or close.
 
     look ▶ what did the mint do? ─┬─ swapped    ▶ stored, our proofs in the treasury      a repeat hears `duplicate`
+                                  │               or over: deleted, or its time ended     … `deleted`, `expired`
       (never asks for a swap)     ├─ untouched  ▶ row gone                                a repeat pays with the stamp
                                   ├─ spent      ▶ row gone                                a repeat hears `stamp-spent`
                                   └─ not known  ▶ the row stays                           a repeat joins it
@@ -40,10 +41,11 @@ PAUSE = 0.25
 """Tries, and seconds between them, of a commit that meets another transaction."""
 
 Result = Literal[
-    "stored", "changed", "untouched", "spent", "unknown", "away", "unlisted", "gone", "closed", "collected"
+    "stored", "over", "changed", "untouched", "spent", "unknown", "away", "unlisted", "gone", "closed", "collected"
 ]
-"""`changed`: proofs of the treasury's own were swapped. `unlisted`: PENNYPOST_MINT_URLS does not name the mint.
-`gone`: a server was faster. `collected`: proofs of a row that was closed came in."""
+"""`over`: the stamp was taken, but the letter was deleted or its time ended meanwhile. `changed`: proofs of the
+treasury's own were swapped. `unlisted`: PENNYPOST_MINT_URLS does not name the mint. `gone`: a server was faster.
+`collected`: proofs of a row that was closed came in."""
 
 
 class Look(NamedTuple):
@@ -137,7 +139,7 @@ class Doubts:
             try:
                 done: Done = await self._database.write(commit_on, [post], now, True)
                 if not done.waiting:
-                    return "stored"
+                    return "stored" if done.stored or done.duplicates else "over"
             except RaceLost:
                 pass
             await asyncio.sleep(PAUSE)

@@ -28,7 +28,7 @@ from pennypost_postoffice.foreign.doubt import Doubts, Look
 from pennypost_postoffice.foreign.treasury import Treasury
 from tests.postoffice.foreign.conftest import Books
 from tests.postoffice.foreign.liar import Answer, Behaviour, Liar, Request, hang_up, spent, swallow, trouble
-from tests.postoffice.house import House
+from tests.postoffice.house import Author, House
 from tests.support.relay import letter
 
 pytestmark = pytest.mark.usefixtures("quick", "at_once")
@@ -78,14 +78,18 @@ class Street:
     async def closed(self) -> list[Closed]:
         return await self.office.office.database.read(closed_on)
 
-    async def in_doubt(self, behaviour: Behaviour = hang_up) -> tuple[Event, Proof]:
+    async def in_doubt(self, behaviour: Behaviour = hang_up, event: Event | None = None) -> tuple[Event, Proof]:
         """A letter whose sender was told to come again, and whose mint says nothing."""
-        event, proof = letter(), self.elsewhere.purse.proof()
+        event, proof = event or letter(), self.elsewhere.purse.proof()
         self.liar.lie(SWAP, behaviour)
         self.liar.lie(STATE, trouble)
         assert (await self.post(event, proof)).code == "overloaded"
         (entry,) = await self.books.journal()
         assert entry.event_id.hex() == event.id
+        # the server's first two steps are over; the next ones are PAUSE apart
+        async with asyncio.timeout(10):
+            while self.liar.asked[STATE] < 2:
+                await asyncio.sleep(0.02)
         return event, proof
 
     async def close(self, event: Event) -> Look:
@@ -190,6 +194,19 @@ async def test_a_look_carries_out_what_the_mint_says(
     assert await street.stored(event) == (result == "stored")
     assert await street.books.earned() == (result == "stored")
     assert len(await street.books.journal()) == (result == "unknown")
+
+
+@sqlite_only
+async def test_a_letter_that_was_deleted_meanwhile(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stamp is paid, and the letter stays out."""
+    monkeypatch.setattr(exchange, "PAUSE", (60.0, 60.0, 60.0))
+    author = Author()
+    event, proof = await street.in_doubt(swallow, author.sign(1))
+    street.liar.repent()
+    assert (await street.post(author.sign(5, ["e", event.id]), street.elsewhere.purse.proof())).accepted
+    assert [each.result for each in await street.doubts.look([event.id])] == ["over"]
+    assert await street.books.earned() == 2 and await street.books.journal() == []
+    assert not await street.stored(event) and (await street.post(event, proof)).code == "deleted"
 
 
 @sqlite_only
