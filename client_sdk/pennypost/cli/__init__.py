@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from pennypost.cli import channel, keys, notice, offer, pay, session, wallet
+from pennypost.cli.completion import completion
 from pennypost.cli.doctor import doctor
 from pennypost.cli.exit_codes import INTERRUPTED, OTHER, TABLE, exit_code
 from pennypost.cli.mail import inbox, send
@@ -47,6 +48,7 @@ app.add_typer(offer.app, name="offer")
 app.command("buy", cls=Command)(offer.buy)
 app.add_typer(notice.app, name="notice")
 app.command("doctor", cls=Command)(doctor)
+app.command("completion", cls=Command)(completion)
 
 
 def _version(wanted: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import stat
 import time
 from collections.abc import Awaitable, Callable
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pennypost.cli import front
 from pennypost.cli.exit_codes import OTHER, exit_code
 from pennypost.cli.talk import (
     HomeOption,
@@ -23,7 +23,6 @@ from pennypost.cli.talk import (
     sats,
 )
 from pennypost.home import DATABASE, RING, SECRETS, Home
-from pennypost.protocol import secp
 from pennypost.protocol.errors import PennypostError, WalletCannot, WalletRefuses, WrongClock
 from pennypost.protocol.relay_info import read_postage
 
@@ -46,6 +45,9 @@ def doctor(
     nwc: LightningOption = None,
 ) -> None:
     """Look at everything between this home and a post office, and say what is wrong and what to do.
+
+    TLS, a proxy in front of it (Upgrade not passed on, frames held back, a cache, another address), its prices and
+    feed, the mint's keys, the clock, and the modes of the home's files.
 
     A Lightning wallet is looked at where one is named (--nwc, PENNYPOST_WALLET_FILE); nothing is paid.
 
@@ -88,11 +90,6 @@ async def _feed(client: AsyncClient) -> str:
     return f"answers, with {len(await client.office.headers(0))} headers at its beginning"
 
 
-async def _connection(client: AsyncClient) -> str:
-    await client.office.letters([secp.xonly(secrets.token_bytes(32))])
-    return "a WebSocket opens and answers"
-
-
 async def _mint(client: AsyncClient) -> str:
     keyset = await client.stamps.mint.active(int(time.time()))
     await client.stamps.mint.keysets(refresh=True)
@@ -114,9 +111,11 @@ async def _wallet(client: AsyncClient) -> str:
 
 
 POINTS: Final[tuple[Point, ...]] = (
+    ("tls", front.tls),
+    ("way", front.passes),
     ("post office", _office),
     ("header feed", _feed),
-    ("connection", _connection),
+    ("connection", front.websocket),
     ("mint", _mint),
     ("clock", _clock),
 )

@@ -32,6 +32,8 @@ BY_ERROR: Final[dict[type[PennypostError], int]] = {
     errors.TooMany: 7,
     errors.PaymentTimeout: 8,
     errors.OfficeMisbehaves: 9,
+    errors.ProxyInTheWay: 9,
+    errors.CertificateWrong: 9,
     errors.BooksOff: 13,
     errors.BackupTooOld: 13,
     errors.ServerExtraMissing: 10,

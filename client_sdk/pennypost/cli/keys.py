@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pennypost.cli.plugins import Command
-from pennypost.cli.talk import HomeOption, JsonOption, OfficeOption, Talk
+from pennypost.cli.talk import HomeOption, JsonOption, OfficeOption, QrOption, Talk
 from pennypost.home import IDENTITY, read_passphrase
 from pennypost.keys import Identity, import_identity, load_identity, new_identity
 from pennypost.protocol.errors import PassphraseUnusable
@@ -49,6 +49,7 @@ def show(
     office: OfficeOption = None,
     as_json: JsonOption = False,
     secret: Annotated[bool, typer.Option("--secret", help="Show the nsec: whoever has it can read your mail.")] = False,
+    qr: QrOption = False,
 ) -> None:
     """Print the npub of a home; keys are made when there are none yet.
 
@@ -63,6 +64,7 @@ def show(
     if identity is None:
         identity = new_identity(place)
         talk.say(f"Made new keys in {place.path}.")
+    talk.draw(identity.nsec if secret else identity.npub, qr)
     _show(talk, identity, secret=secret)
 
 

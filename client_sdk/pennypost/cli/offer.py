@@ -17,6 +17,7 @@ from pennypost.cli.talk import (
     LightningOption,
     MintOption,
     OfficeOption,
+    QrOption,
     Talk,
     plain,
     sats,
@@ -59,6 +60,7 @@ def make(
     mint: MintOption = None,
     as_json: JsonOption = False,
     nwc: LightningOption = None,
+    qr: QrOption = False,
 ) -> None:
     """Offer a text to buyers; the payment releases its key, and to nobody else. Takes two stamps a buyer.
 
@@ -85,6 +87,7 @@ def make(
         lightning=link,
     )
     for sale in sales:
+        talk.draw(sale.offer, qr)
         talk.result(asdict(sale), sale.offer)
         talk.say(f"Offered to {sale.buyer} for {sale.sat} sat until {when(sale.expires_at)}.")
     if any(sale.hold for sale in sales):

@@ -11,7 +11,7 @@ import typer
 from pennypost.cli.exit_codes import exit_code
 from pennypost.cli.mail import TEXT_LIMIT
 from pennypost.cli.plugins import Command
-from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, explain, stamps
+from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, QrOption, Talk, explain, stamps
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -49,7 +49,11 @@ def publish(
 
 @app.command("word", cls=Command)
 def word(
-    context: typer.Context, home: HomeOption = None, office: OfficeOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+    qr: QrOption = True,
 ) -> None:
     """Print this device's keys with one that is used once, as a word for one person: by QR, or over a safe line.
 
@@ -63,6 +67,7 @@ def word(
         return await client.sessions.word()
 
     made = talk.run(work)
+    talk.draw(made, qr)
     talk.result({"word": made}, made)
 
 

@@ -45,6 +45,9 @@ LightningOption = Annotated[
         " one of `pennypost wallet connect`).",
     ),
 ]
+QrOption = Annotated[
+    bool, typer.Option("--qr/--no-qr", help="Draw it as a QR code too, on a terminal alone.", show_default=True)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
 
 T = TypeVar("T")
@@ -90,6 +93,20 @@ class Talk:
         """Something a person should know."""
         self._end_progress()
         print(sentence, file=sys.stderr, flush=True)
+
+    def draw(self, text: str, wanted: bool) -> None:
+        """A QR code, on a terminal alone; BOLT11 in upper case, whose alphabet makes it a third smaller."""
+        if not wanted or not sys.stderr.isatty():
+            return
+        import segno
+
+        try:
+            code = segno.make(text.upper() if text.startswith("ln") else text, error="l", micro=False)
+        except segno.DataOverflowError:
+            self.say("It is too long for a QR code.")
+            return
+        self._end_progress()
+        code.terminal(out=sys.stderr, compact=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """How far long work has come; on a terminal alone."""

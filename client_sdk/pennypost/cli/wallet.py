@@ -18,6 +18,7 @@ from pennypost.cli.talk import (
     LightningOption,
     MintOption,
     OfficeOption,
+    QrOption,
     Talk,
     explain,
     plain,
@@ -51,6 +52,7 @@ def buy(
         float | None, typer.Option("--timeout", min=0, help="Seconds to wait for the payment (default: its expiry).")
     ] = None,
     nwc: LightningOption = None,
+    qr: QrOption = True,
 ) -> None:
     """Buy stamps: prints a Lightning invoice (BOLT11), waits until it is paid, fetches the stamps.
 
@@ -71,8 +73,7 @@ def buy(
             talk.say(f"Your wallet pays this invoice over {amount} sat:")
         else:
             talk.say(f"Pay this invoice over {amount} sat, until {when(purchase.expiry)}:")
-        if link is None and sys.stderr.isatty():
-            _draw(purchase.request)
+        talk.draw(purchase.request, qr and link is None)
         value = {"state": "unpaid", "amount": amount, "request": purchase.request, "quote": purchase.quote}
         talk.result(value | {"expiry": purchase.expiry}, purchase.request)
 
@@ -87,13 +88,6 @@ def buy(
     balance = talk.run(work, lightning=link)
     talk.say(f"Bought {stamps(amount)}; the wallet has {balance}.")
     talk.result({"state": "issued", "amount": amount, "balance": balance}, "")
-
-
-def _draw(request: str) -> None:
-    import segno
-
-    # Upper case has an alphabet of its own in QR codes, a third smaller.
-    segno.make(request.upper(), error="l").terminal(out=sys.stderr, compact=True)
 
 
 @app.command("balance", cls=Command)
@@ -146,6 +140,7 @@ def send(
     mint: MintOption = None,
     as_json: JsonOption = False,
     memo: Annotated[str | None, typer.Option("--memo", help="A note inside the token.")] = None,
+    qr: QrOption = False,
 ) -> None:
     """Print a token (cashuB…) worth N stamps. Whoever has its text has the stamps.
 
@@ -156,6 +151,7 @@ def send(
     """
     talk = Talk(context, home, office, mint, as_json)
     token = talk.run(lambda client: client.stamps.send(amount, memo=memo))
+    talk.draw(token, qr)
     talk.result({"token": token, "amount": amount}, token)
 
 
