@@ -362,3 +362,66 @@ def test_a_session(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("session", "meet", "-", "--home", "alice", "--json", stdin=word).lines == [{"npub": bob}]
     assert run("session", "introduce", bob, "--home", "alice", "--json").lines[0]["accepted"] is True
     assert run("session", "meet", "pps1", "--home", "alice").code == 3
+
+
+COMPLETE = """
+source /dev/stdin
+COMP_WORDS=(pennypost wal); COMP_CWORD=1; _pennypost_completion pennypost; echo "${COMPREPLY[@]}"
+COMP_WORDS=(pennypost wallet bu); COMP_CWORD=2; _pennypost_completion pennypost; echo "${COMPREPLY[@]}"
+"""
+
+
+def test_completion(run: Run) -> None:
+    """What each shell reads, in its own words; and bash completes with it."""
+    marks = {"bash": "complete -o", "zsh": "compdef", "fish": "complete --command pennypost"}
+    for shell, mark in marks.items():
+        done = run("completion", shell)
+        assert done.code == 0 and mark in done.out, shell
+    assert run("completion", "cmd").code == 2
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    bash = subprocess.run(
+        ["bash", "-c", COMPLETE], input=run("completion", "bash").out, env=clean_environment(PATH=path),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert bash.stdout.split() == ["wallet", "buy"], bash.stderr
+
+
+def test_codes_are_drawn_on_a_terminal_alone(url: str, tmp_path: Path) -> None:
+    """QR codes: where they are asked for, never into a pipe or a file."""
+    import pty
+
+    def talk_of(*arguments: str, terminal: bool) -> str:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from pennypost.cli import main; main()", *arguments, "--home", "bob"],
+            cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE,
+            stderr=theirs if terminal else subprocess.PIPE, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(theirs)
+        said = b""
+        while terminal:
+            try:
+                said += os.read(ours, 65_536)
+            except OSError:
+                break
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and out
+        os.close(ours)
+        return (said if terminal else err or b"").decode()
+
+    assert "█" in talk_of("keys", "show", "--qr", terminal=True)
+    assert "█" not in talk_of("keys", "show", terminal=True)
+    assert "█" not in talk_of("keys", "show", "--qr", terminal=False)
+    assert "█" in talk_of("wallet", "buy", "1", "--office", url, terminal=True)
+    assert "█" not in talk_of("wallet", "buy", "1", "--no-qr", "--office", url, terminal=True)
+
+
+def test_every_error_has_one_exit_code_of_the_table() -> None:
+    """Docs, `--help` and the codes themselves come from one table."""
+    known = {code for code, _ in exit_codes.TABLE}
+    for error in TABLE:
+        code = exit_codes.exit_code(error())
+        assert code in known and code not in (exit_codes.OK, exit_codes.USAGE, exit_codes.INTERRUPTED), error
+    assert known == set(exit_codes.BY_ERROR.values()) | {0, 1, 2, 130}
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "commands.md").read_text()
+    assert all(f"| {code} | {meaning} |" in page for code, meaning in exit_codes.TABLE)
