@@ -75,6 +75,8 @@ Refuse = Callable[[PennypostError], None]
 COST_FRAME = 20
 COST_REFUSED = 150
 
+TURN = 0.001
+"""Seconds that the queries of one connection may take before it is the turn of others."""
 
 log = logger("connection")
 
@@ -272,8 +274,13 @@ class Connection:
 
     async def _answer_queries(self) -> None:
         """One query after the other; ends when none waits."""
+        turn = monotonic()
         try:
             while self._queries:
+                if monotonic() - turn > TURN:
+                    # short reads never leave the event loop by themselves
+                    await asyncio.sleep(0)
+                    turn = monotonic()
                 work, refuse = self._queries.popleft()
                 try:
                     await work()

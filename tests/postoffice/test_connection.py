@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from pennypost.protocol.errors import DatabaseUnavailable
+from pennypost_postoffice import connection as connections
 from pennypost_postoffice import office as offices
 from pennypost_postoffice.connection import Connection
 from tests.postoffice.house import Author, House, wrap
@@ -314,3 +317,29 @@ def test_the_share_of_cpu_refills(sqlite_house: Any, monkeypatch: pytest.MonkeyP
     assert connection._overdrawn() == 2.0
     now[0] = 5.0
     assert connection._overdrawn() == 0.0
+
+
+async def test_queries_that_never_wait_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A REQ for few letters is read without leaving the event loop; one connection may have 64 of them."""
+    monkeypatch.setattr(connections, "TURN", 0.0)
+    office: Any = SimpleNamespace()
+    asker = Connection(office, "http://office.example", b"")
+    order: list[str] = []
+    done = asyncio.Event()
+
+    async def query() -> None:
+        order.append("query")
+        if order.count("query") == 5:
+            done.set()
+
+    async def somebody() -> None:
+        while not done.is_set():
+            order.append("somebody")
+            await asyncio.sleep(0)
+
+    for _ in range(5):
+        asker.ask(query, lambda _error: None)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(somebody())
+        group.create_task(done.wait())
+    assert [name for name, following in pairwise(order) if name == following == "query"] == []

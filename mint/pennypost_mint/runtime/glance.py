@@ -3,8 +3,9 @@
     work ─▶ statements of known keys, at most TICKS × OPERATIONS steps ─▶ result
                 └─ longer, busy, a slow disk ─▶ TooLong: it goes to a reader thread, as every other read
 
-Nothing else is served meanwhile, so each is bounded by SQLite's own count of steps, nobody's lock is waited for, and
-after one that waited SLOW seconds for the disk, reads are left to the threads for PAUSE seconds.
+Nothing else is served meanwhile, so each is bounded by SQLite's own count of steps and nobody's lock is waited for.
+After one that waited SLOW seconds for the disk reads are left to the threads for PAUSE seconds, and for a moment after
+one that was broken off, so that filters which name few and find much cannot hold up the loop.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ OPERATIONS, TICKS = 1_000, 6
 """Steps of SQLite's machine between two looks at the count, and how many looks a read may take (0.3 ms of work)."""
 
 SLOW, PAUSE = 0.02, 1.0
+
+REST = 10
+"""After a read that was broken off all go to threads for so many times as long: at most a tenth of the loop is lost."""
 
 LOOK_AGAIN = 0.1
 """Seconds between two looks at which file stands at the path."""
@@ -59,10 +63,10 @@ class Glance:
         began = monotonic()
         if began < self._not_before:
             raise TooLong
+        self._left = TICKS
         try:
             connection = self._open(began)
             from_disk = _from_disk()
-            self._left = TICKS
             try:
                 result = work(connection, *args)
             finally:
@@ -70,8 +74,11 @@ class Glance:
                     # SQLAlchemy began one of its own: the next read must not see the past
                     connection.rollback()
         except (DBAPIError, sqlite3.Error) as error:
-            # whatever it is, the thread meets it too, and tells it as it is to be told
-            self.close()
+            # Whatever it is, the thread meets it too, and tells it as it is to be told.
+            if self._left >= 0:
+                self.close()
+            now = monotonic()
+            self._not_before = now + REST * (now - began)
             raise TooLong from error
         # A process that was not given the processor is late, too; that is not the disk's fault.
         if monotonic() - began > SLOW and _from_disk() > from_disk:

@@ -65,7 +65,13 @@ async def test_many_steps_are_left_to_a_thread(file: SQLiteDatabase) -> None:
     stored, thread = await file.read_short(found, many)
     assert stored == set(many)
     assert thread != HERE().name
+    # For a moment all is left to threads; the connection stays.
+    connection = file._glance._connection
+    file._glance._not_before += 60
+    assert (await file.read_short(found, few))[1] != HERE().name
+    file._glance._not_before = 0.0
     assert await file.read_short(found, few) == (set(few), HERE().name)
+    assert file._glance._connection is connection is not None
 
 
 async def test_a_transaction_that_a_read_began_does_not_outlive_it(file: SQLiteDatabase) -> None:
@@ -134,6 +140,8 @@ async def test_a_file_that_is_locked_is_not_waited_for_here(file: SQLiteDatabase
         return HERE().name
 
     assert (await file.read_short(busy)).startswith("pennypost-reader")
+    assert file._glance._connection is None
+    file._glance._not_before = 0.0
     assert await file.read_short(lambda c: c.exec_driver_sql("PRAGMA busy_timeout").scalar_one()) == 0
 
 
