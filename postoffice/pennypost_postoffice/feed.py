@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, select, update
 
-from pennypost.protocol.errors import FeedFull
+from pennypost.protocol.errors import FeedFull, Overloaded
 from pennypost.protocol.headers import START
-from pennypost_mint.runtime.limits import FEED_PAGE, FEED_WAIT, PAGE
+from pennypost_mint.runtime.limits import FEED_PAGE, FEED_READS, FEED_WAIT, PAGE
 from pennypost_mint.runtime.sets import insert_rows
 from pennypost_postoffice.tables import events, feed, feed_head
 
@@ -129,6 +130,7 @@ class Feed:
         self._waiting: set[asyncio.Future[None]] = set()
         self._woken: deque[asyncio.Future[None]] = deque()
         self._waiters = 0
+        self._reading = 0
         self._closed = False
         self._reads: dict[tuple[int, int], asyncio.Task[bytes]] = {}
         self._reads_of = (0, 0)
@@ -163,11 +165,12 @@ class Feed:
         """The feed behind `after`; with nothing there, waits up to `wait` seconds for something to come.
 
         `gone` ends when the reader goes away: then nobody waits any more. Raises FeedFull when PENNYPOST_MAX_WAITERS
-        readers wait already, and DatabaseUnavailable.
+        readers wait already, Overloaded when FEED_READS reads are under way, and DatabaseUnavailable.
         """
         limit = min(limit, FEED_PAGE)
         turn = self._turn
-        body = await self._read(after, limit)
+        async with self._one_of_few():
+            body = await self._read(after, limit)
         if len(body) > START.size or wait <= 0 or self._closed:
             return body
         if self._waiters >= self._office.settings.max_waiters:
@@ -215,8 +218,20 @@ class Feed:
                 leaving.remove_done_callback(ended)
 
     async def page(self, number: int) -> bytes:
-        """The JSON of one page. Raises DatabaseUnavailable."""
-        return await self._office.database.read(page_on, number, self._office.now())
+        """The JSON of one page. Raises Overloaded when FEED_READS reads are under way, and DatabaseUnavailable."""
+        async with self._one_of_few():
+            return await self._office.database.read(page_on, number, self._office.now())
+
+    @asynccontextmanager
+    async def _one_of_few(self) -> AsyncGenerator[None, None]:
+        """A read that a request asks for at once; those of woken readers are bounded by their number."""
+        if self._reading >= FEED_READS:
+            raise Overloaded("too many readers at once")
+        self._reading += 1
+        try:
+            yield
+        finally:
+            self._reading -= 1
 
     async def _read(self, after: int, limit: int) -> bytes:
         """One look for all who ask the same within one second and one state of the feed."""

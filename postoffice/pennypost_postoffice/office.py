@@ -15,7 +15,7 @@ from pennypost.protocol.event import Event, is_ephemeral, parse_event
 from pennypost.protocol.price import PriceList
 from pennypost_mint.api import Keyring, SignedOutput, Workers
 from pennypost_mint.runtime.database import Database
-from pennypost_mint.runtime.limits import HELD_BACK, VERIFY_QUEUE
+from pennypost_mint.runtime.limits import FLOOR_BURST, FLOOR_RATE, HELD_BACK, LITTLE_CPU, VERIFY_QUEUE
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
@@ -52,6 +52,8 @@ OVERDUE_EVERY = 1.0
 """Seconds between two looks for events that have waited too long."""
 
 CLOSE_TRY_LATER = 1013
+
+MICROSECONDS = 1_000_000
 
 ACCEPTED = frozenset({"accepted", "duplicate", "auth", "passed-on"})
 """Codes of answers that are no refusals."""
@@ -100,7 +102,7 @@ class Office:
         self.marks: dict[str, str] | None = None
         """What all processes of this office share, as it was last read."""
         self.sources = Sources(settings.proxies)
-        self.shares = Shares(settings.read_cpu, monotonic)
+        self.shares = Shares(settings.read_cpu * MICROSECONDS, LITTLE_CPU, (FLOOR_RATE, FLOOR_BURST), monotonic)
         self.holds = Holds(self)
         self.postmarks = Postmarks(self)
         self.verifier = Verifier(self, at_once=max(2, 2 * len(workers.pids)))
@@ -315,7 +317,7 @@ class Office:
         self.settings = settings
         self._file_prices = prices
         self.policy.change_settings(settings)
-        self.shares.change(settings.read_cpu)
+        self.shares.change(settings.read_cpu * MICROSECONDS)
         self._ask()
         self.live.private = settings.private_wraps
         self.sources.trust(settings.proxies)

@@ -16,7 +16,6 @@ from pennypost.protocol.errors import (
     InvalidEvent,
     NotAllowed,
     PennypostError,
-    TooMany,
 )
 from pennypost.protocol.event import KIND_AUTH, KIND_VANISH, Event, expiration, is_ephemeral, parse_event
 from pennypost.protocol.price import Postage, PriceList, postage
@@ -24,11 +23,11 @@ from pennypost_mint.runtime.limits import (
     EPHEMERAL_SECONDS,
     FORMER_PRICES,
     FREE_SECONDS,
-    TokenBucket,
 )
 from pennypost_mint.runtime.settings import Settings
 from pennypost_postoffice.bans import Bans
 from pennypost_postoffice.former_prices import Former
+from pennypost_postoffice.free import FreeRate
 from pennypost_postoffice.post import Sender
 
 REPOSTS = (6, 16)
@@ -50,13 +49,13 @@ class Policy:
     def change_settings(self, settings: Settings) -> None:
         """Other limits from now on; where a rate is another one, what was saved up begins anew."""
         before, self._settings = self._settings, settings
-        if (before.free_rate, before.ephemeral_rate) != (settings.free_rate, settings.ephemeral_rate):
+        if _rates(before) != _rates(settings):
             self._new_rates()
 
     def _new_rates(self) -> None:
-        free, ephemeral = self._settings.free_rate, self._settings.ephemeral_rate
-        self._free = TokenBucket(free, max(1.0, FREE_SECONDS * free), self._clock)
-        self._ephemeral = TokenBucket(ephemeral, max(1.0, EPHEMERAL_SECONDS * ephemeral), self._clock)
+        free, all_free, ephemeral, all_ephemeral = _rates(self._settings)
+        self._free = FreeRate(free, FREE_SECONDS, all_free, self._clock)
+        self._ephemeral = FreeRate(ephemeral, EPHEMERAL_SECONDS, all_ephemeral, self._clock)
 
     def check(self, event: Event, size: int, now: int, sender: Sender) -> Postage:
         """Runs every rule; returns the price. `size` is that of the canonical form in bytes, `now` in Unix seconds.
@@ -70,18 +69,18 @@ class Policy:
         for rule in RULES:
             rule(event, size, now, sender, self._settings)
         if event.kind == KIND_VANISH:
-            self._take(self._free, sender)
+            self._free.take(sender)
             return Postage(0, now, free=True)
         if is_ephemeral(event.kind):
             not_expired(event, now)
             self.prices.check_work(event)
-            self._take(self._ephemeral, sender)
+            self._ephemeral.take(sender)
             return Postage(0, now, free=True)
         found = postage(event, size, now, self.prices)
         if self.former:
             found = self._honoured(event, size, now, found)
         if found.free:
-            self._take(self._free, sender)
+            self._free.take(sender)
         return found
 
     def change_prices(self, prices: PriceList, now: int) -> None:
@@ -106,9 +105,9 @@ class Policy:
                 found = Postage(before.sat, found.keep_until, before.free)
         return found
 
-    def _take(self, bucket: TokenBucket, sender: Sender) -> None:
-        if not bucket.take(sender.rate_key):
-            raise TooMany
+
+def _rates(settings: Settings) -> tuple[float, float, float, float]:
+    return settings.free_rate, settings.all_free_rate, settings.ephemeral_rate, settings.all_ephemeral_rate
 
 
 def no_auth_as_event(event: Event, size: int, now: int, sender: Sender, limits: Settings) -> None:

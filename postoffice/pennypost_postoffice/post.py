@@ -86,6 +86,9 @@ class Sender(Protocol):
     authenticated: set[str]
     """Public keys in hex that answered the challenge (NIP-42)."""
 
+    source: bytes
+    """What stands for its address (runtime.sources)."""
+
     rate_key: object
     """Whose rate of free events this counts against."""
 

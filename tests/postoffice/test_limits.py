@@ -50,6 +50,8 @@ LIMITS = (
     "free_rows",
     "free_bytes",
     "read_cpu",
+    "all_free_rate",
+    "all_ephemeral_rate",
 )
 
 

@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def shares(clock: Clock) -> Shares:
-    return Shares(RATE / 1_000_000, clock)
+    return Shares(RATE, LITTLE_CPU, (2, 3), clock)
 
 
 def _took(clock: Clock, microseconds: float) -> Lately:
@@ -71,6 +71,18 @@ def test_a_quiet_reader_beside_a_busy_one_is_served(shares: Shares, clock: Clock
     assert (shares.pause(A, _busy(clock)), shares.pause(A, _took(clock, LITTLE_CPU))) == (WAIT, 0)
 
 
+def test_a_request_of_who_took_most_is_refused_beyond_the_floor(shares: Shares, clock: Clock) -> None:
+    """Three at once and two a second, here; everyone else's are served, and all when the pressure is gone."""
+    _work(shares, clock, 60, a=1.5, b=0.2)
+    assert [shares.admits(A) for _ in range(5)] == [True, True, True, False, False]
+    assert all(shares.admits(B) and shares.admits(C) for _ in range(50))
+    clock.now += 1
+    shares.charge(A, None, RATE)
+    assert [shares.admits(A) for _ in range(3)] == [True, True, False]
+    clock.now += 2 * HALF_LIFE
+    assert all(shares.admits(A) for _ in range(50))
+
+
 def test_many_sources_together_wait_too(shares: Shares, clock: Clock) -> None:
     _work(shares, clock, 60, a=0.5, b=0.5, c=0.5)
     assert shares.tight and all(shares.pause(each, _busy(clock)) == WAIT for each in (A, B, C))
@@ -104,7 +116,7 @@ async def test_a_busy_connection_waits_and_goes_on(sqlite_house: House, monkeypa
 
     monkeypatch.setattr(office.shares, "pause", pause)
     monkeypatch.setattr(office.shares, "_most", 1_000.0)
-    monkeypatch.setattr("pennypost_postoffice.shares.LITTLE_CPU", 100)
+    monkeypatch.setattr(office.shares, "_little", 100)
     async with sqlite_house.relay() as relay:
         letters = [Author().sign(1) for _ in range(20)]
         answers = await asyncio.gather(*(relay.post(letter) for letter in letters))

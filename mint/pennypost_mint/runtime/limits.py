@@ -76,6 +76,14 @@ paid for is not counted."""
 LITTLE_CPU = 50_000
 """What a connection may have taken lately and still not wait for others of its source."""
 
+FLOOR_RATE = 5.0
+FLOOR_BURST = 50.0
+"""HTTP reads of a source that took more than its share while CPU is scarce: each second, and at once. One reader of the
+feed sends one a second or fewer."""
+
+FEED_READS = 2_000
+"""Reads over HTTP that wait for the database at once; past it the answer is 503."""
+
 EPHEMERAL_SECONDS = 10
 FREE_SECONDS = 25
 """Seconds for which a connection may save up its rate of ephemeral and of free stored events, and send them at once."""

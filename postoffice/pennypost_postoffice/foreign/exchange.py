@@ -223,6 +223,7 @@ class Courier:
     Its row was written while the event was welcome. Deleted, replaced or over since then, it was accepted all the same.
     """
 
+    source = b""
     rate_key: object = "foreign"
 
     def __init__(self, sender: Sender | None, keep_until: int) -> None:

@@ -146,6 +146,7 @@ class Carrier:
     origin = ""
 
     def __init__(self) -> None:
+        self.source = b""
         self.rate_key: object = self
         self.authenticated: set[str] = set()
 
