@@ -14,7 +14,6 @@ const out = resolve(process.argv[2] ?? join(here, '../pennypost_postoffice/pages
 const sources = readdirSync(join(here, 'src')).sort();
 const entries = sources.filter((name) => ['.ts', '.css'].includes(extname(name)));
 
-rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 
 const { metafile } = await build({
@@ -53,6 +52,10 @@ for (const name of sources.filter((name) => extname(name) === '.svg')) {
 keep('licences.txt', licences(Object.keys(metafile.inputs)));
 const sorted = Object.fromEntries(Object.entries(manifest).sort(([a], [b]) => (a < b ? -1 : 1)));
 writeFileSync(join(out, 'manifest.json'), `${JSON.stringify(sorted, null, 2)}\n`);
+
+// what was built before goes last: whoever reads the folder meanwhile finds one of the two whole
+const made = new Set(['manifest.json', ...Object.values(manifest), ...Object.keys(metafile.outputs).map((path) => basename(path))]);
+for (const name of readdirSync(out)) if (!made.has(name)) rmSync(join(out, name));
 
 /** The terms of every package that one of these inputs belongs to. */
 function licences(inputs) {

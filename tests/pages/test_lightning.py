@@ -86,7 +86,8 @@ async def test_paid_from_a_connected_wallet(
 async def test_a_connected_wallet_that_may_not_pay(
     buyer: Page, server: Server, lightning_bed: LightningBed, tmp_path: Path
 ) -> None:
-    wallet = AlbyWallet(server.websocket_url, lightning_bed.nodes["payer"], log=tmp_path / "wallet.log")
+    # before the office's node, whose macaroon makes invoices and pays none
+    wallet = AlbyWallet(server.websocket_url, lightning_bed.nodes["office"], log=tmp_path / "wallet.log")
     await asyncio.to_thread(wallet.start)
     try:
         await order(buyer, server, 8)

@@ -12,10 +12,11 @@ import { Elsewhere, Mint, Refusal, Unreachable } from './lib/mint';
 import { alive, announce, copying, shop, stamps, warnUnlessKept } from './lib/page';
 import { fragment, fresh, now, parse, type Purchase } from './lib/purchase';
 import { Shelf } from './lib/shelf';
+import { move, section } from './lib/steps';
 import { command, showToken } from './lib/token-view';
 import { watch } from './lib/watch';
+import { offerBrowserWallet, payByBrowserWallet } from './lib/webln';
 
-const SECTIONS = ['choose', 'busy', 'pay', 'done', 'over', 'trouble'] as const;
 const NO_SALE = 20003;
 
 const mint = new Mint(shop.at);
@@ -24,26 +25,6 @@ const walletCode = (): Promise<typeof import('./lib/stamps')> => import('./lib/s
 let shelf: Shelf;
 let current: Purchase | undefined;
 let leave = (): void => {};
-
-function section(name: (typeof SECTIONS)[number]): void {
-  if (name === 'choose') title('Buy stamps');
-  for (const each of SECTIONS) show(at(each), each === name);
-  show(at('kept'), name === 'choose' && at('kept-list').childElementCount > 0);
-  document.documentElement.dataset['step'] = name;
-}
-
-function title(text: string): void {
-  document.title = document.title.replace(/^.*?(?= · )/, text);
-}
-
-/** Moves on to a section: its heading gets the focus, so that keyboard and screen reader are there too. */
-function move(name: (typeof SECTIONS)[number], said: string): void {
-  const moved = at(name).hasAttribute('hidden');
-  section(name);
-  announce(said);
-  title(said);
-  if (moved) at(`${name}-title`).focus();
-}
 
 /** Keeps it, in the address too. The answer is what is kept, which another tab may have brought further. */
 async function keep(purchase: Purchase): Promise<Purchase> {
@@ -225,6 +206,8 @@ function stuck(title: string, text: string, keeps = true): void {
   at('trouble-text').textContent = text;
   show(at('trouble-keep'), keeps);
   show(at('retry'), keeps);
+  show(at('keep-link'), keeps);
+  show(at('anew'), !keeps);
   move('trouble', title);
 }
 
@@ -246,7 +229,7 @@ async function invoice(purchase: Purchase): Promise<void> {
     at('pay-problem').textContent = '';
     drawn = request;
   }
-  show(at('by-browser'), browserWallet() !== undefined);
+  offerBrowserWallet();
   tick();
 }
 
@@ -260,36 +243,6 @@ function tick(): void {
   const clock = left === Infinity ? '' : ` ${Math.floor(left / 60)}:${String(Math.floor(left % 60)).padStart(2, '0')} left.`;
   at('state-text').textContent = offline ? 'No connection to the mint. Trying again…' : `Waiting for the payment.${clock}`;
   if (at('pay').hidden) move('pay', at('pay-title').textContent ?? '');
-}
-
-interface WebLn {
-  enable(): Promise<unknown>;
-  sendPayment(invoice: string): Promise<unknown>;
-}
-
-function browserWallet(): WebLn | undefined {
-  const { webln } = window as { webln?: Partial<WebLn> };
-  return typeof webln?.sendPayment === 'function' && typeof webln.enable === 'function' ? (webln as WebLn) : undefined;
-}
-
-let paying = false;
-
-async function payByWebLn(): Promise<void> {
-  const webln = browserWallet();
-  if (!webln || !current?.request || paying) return;
-  paying = true;
-  at('by-browser').setAttribute('aria-busy', 'true');
-  at('pay-problem').textContent = '';
-  try {
-    await webln.enable();
-    await webln.sendPayment(current.request);
-  } catch (error) {
-    const said = error instanceof Error && error.message ? `: ${error.message}` : '';
-    at('pay-problem').textContent = `The wallet did not pay${said}.`;
-  } finally {
-    paying = false;
-    at('by-browser').removeAttribute('aria-busy');
-  }
 }
 
 // done
@@ -374,8 +327,8 @@ async function start(): Promise<void> {
     location.assign('/buy');
   });
   at('forget').addEventListener('click', () => void forget());
-  at('by-browser').addEventListener('click', () => void payByWebLn());
-  document.addEventListener('webln:ready', () => show(at('by-browser'), browserWallet() !== undefined));
+  at('by-browser').addEventListener('click', () => current?.request && void payByBrowserWallet(current.request));
+  document.addEventListener('webln:ready', offerBrowserWallet);
   addEventListener('hashchange', () => void resume());
   await resume();
 }

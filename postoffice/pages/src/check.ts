@@ -148,6 +148,7 @@ function stuck(error: unknown): void {
   at('trouble-text').textContent = text;
   show(at('trouble-keep'), !lasting);
   show(at('retry'), !lasting);
+  show(at('keep-link'), !lasting);
   show(at('trouble'), true);
   announce(text);
   at('trouble-title').focus();

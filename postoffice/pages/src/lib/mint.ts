@@ -122,7 +122,9 @@ export class Mint {
       });
       answer = await response.json();
       const date = Date.parse(response.headers.get('date') ?? '');
-      if (date) this.ahead = Math.round((date - Date.now()) / 1000);
+      const ahead = Math.round((date - Date.now()) / 1000);
+      // a few seconds are the network's
+      this.ahead = Math.abs(ahead) > 5 ? ahead : 0;
     } catch {
       throw new Unreachable('the mint does not answer');
     }
