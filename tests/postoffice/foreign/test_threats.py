@@ -102,3 +102,22 @@ async def test_two_letters_at_one_mint_look_alike(elsewhere: House, liar: Liar, 
     assert len(first) == len(second)
     heads = {head for head in liar.heads if SWAP in head}
     assert len(heads) == 1
+
+
+async def test_an_address_in_a_token_is_never_dialled(elsewhere: House, liar: Liar, office: House) -> None:
+    """Somebody listens there, and hears nothing; neither of it nor of forms that only look like a mint of ours."""
+    async with Liar(elsewhere.url) as stranger, office.relay() as relay:
+        port, ours = stranger.port, liar.url.partition("://")[2]
+        for url in (
+            stranger.url,
+            f"{stranger.url}/",
+            f"http://localhost:{port}",
+            f"http://{ours}@127.0.0.1:{port}",
+            f"http://127.0.0.1:{port}/{ours}",
+            f"http://127.0.0.1:{port}#{liar.url}",
+        ):
+            proof = elsewhere.purse.proof()
+            answer = await relay.post(Author().sign(1), elsewhere.purse.token(proof, url=url))
+            assert not answer.accepted and answer.code in ("stamp-mint", "stamp-malformed"), (url, answer)
+            assert await elsewhere.spent(proof) == [False]
+        assert stranger.heads == [] and liar.heads == []
