@@ -92,13 +92,21 @@ NOTICED: list[tuple[str, str | bytes]] = [
 ]
 
 
+WITHOUT_AN_ID = {
+    *("EVENT null", "EVENT without id", "AUTH null", "id in upper case", "id with spaces", "id too short"),
+    *("id a number", "id with a newline"),
+}
+"""Frames that are read, of events that are not: there is no id an OK could name."""
+
+
 @pytest.mark.parametrize(("name", "frame"), NOTICED, ids=[name for name, _ in NOTICED])
 async def test_frames_answered_by_a_notice(house: House, name: str, frame: str | bytes) -> None:
     async with _connect(house) as socket:
         assert (await _next(socket))[0] == "AUTH"
         await socket.send(frame)
         kind, text = await _next(socket)
-        assert kind == "NOTICE" and text.endswith("]") and not text.lower().startswith("nwc")
+        assert kind == "NOTICE" and text.startswith("invalid:")
+        assert text.endswith("[event]" if name in WITHOUT_AN_ID else "[frame]")
         await _still_serves(house, socket)
 
 
@@ -226,7 +234,11 @@ async def test_broken_json(house: House, name: str, change: Callable[[str], str]
         await _next(socket)
         await socket.send(f'["EVENT",{change(json.dumps(event))},"{house.purse.token()}"]')
         answer = await _next(socket)
-        assert answer[0] == "NOTICE" or (answer[:3] == ["OK", event["id"], False] and answer[3].endswith(f"[{code}]"))
+        if answer[0] == "NOTICE":
+            assert answer[1].startswith("invalid:") and answer[1].endswith("[frame]")
+        else:
+            assert answer[:3] == ["OK", event["id"], False]
+            assert answer[3].startswith("invalid:") and answer[3].endswith(f"[{code}]")
         await _still_serves(house, socket)
 
 
@@ -265,6 +277,7 @@ async def test_refused_events(house: House, name: str, make: Callable[[], Any], 
     async with house.relay() as relay:
         answer = await relay.post(event, house.purse.token(proof))
         assert (answer.accepted, answer.code) == (False, code)
+        assert answer.message.startswith("blocked:" if code == "ttl" else "invalid:")
         assert await relay.fetch({"ids": [event.id]}) == []
     assert await house.spent(proof) == [False]
 
@@ -325,7 +338,8 @@ async def test_bad_auth(
         event = Author().sign(kind, *tags(house, challenge), age=age)
         await socket.send(json.dumps(["AUTH", plain(event)]))
         answer = await _next(socket)
-        assert answer[:3] == ["OK", event.id, False] and answer[3].endswith("[auth-invalid]")
+        assert answer[:3] == ["OK", event.id, False]
+        assert answer[3].startswith("invalid:") and answer[3].endswith("[auth-invalid]")
 
 
 async def test_a_forged_auth(house: House) -> None:
@@ -493,7 +507,8 @@ async def test_bad_stamps(house: House, name: str, make: Callable[[House], Any],
     async with house.relay() as relay:
         answer = await relay.post(event, make(house), {})
         assert (answer.accepted, answer.code) == (False, code)
-        assert answer.message.startswith("blocked:")
+        sentence = "blocked: stamp required: " if code == "stamp-required" else "blocked: invalid stamp: "
+        assert answer.message.startswith(sentence)
         assert await relay.fetch({"ids": [event.id]}) == []
         assert (await relay.post(event, house.purse.token())).accepted
 
