@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pennypost._sandbox import Sandbox, sandbox
     from pennypost.client import AsyncClient
+    from pennypost.contacts import Contact
     from pennypost.ledger import Balance
     from pennypost.letters import Waiting
     from pennypost.mail import Mail, Receipt
@@ -58,6 +59,7 @@ __all__ = [
     "Check",
     "Client",
     "ClientError",
+    "Contact",
     "GarbageProof",
     "HomeUnusable",
     "InvalidInput",
@@ -94,6 +96,7 @@ _HOMES = {
     "Bought": "offers",
     "Check": "stamps",
     "Client": "sync",
+    "Contact": "contacts",
     "Mail": "mail",
     "NoticeReceipt": "notices",
     "PaidReceipt": "paid_mail",

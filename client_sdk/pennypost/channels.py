@@ -38,10 +38,11 @@ from pennypost.channel_book import (
 )
 from pennypost.channel_reader import Post, Reader
 from pennypost.exchange import Progress
-from pennypost.keys import Identity, person
+from pennypost.keys import Identity
 from pennypost.mail import Privacy, Receipt
 from pennypost.office import Office
 from pennypost.outbox import PATIENCE, Outbox
+from pennypost.people import People
 from pennypost.protocol import secp
 from pennypost.protocol.channel import (
     KIND_CHANNEL,
@@ -79,9 +80,11 @@ class Channels:
         store: Store,
         outbox: Outbox,
         identity: Callable[[], Identity],
+        people: People,
         clock: Callable[[], float],
     ) -> None:
         self._office, self._store, self._outbox, self._clock = office, store, outbox, clock
+        self._people = people
         self._identity = identity
 
     async def create(self, name: str, *, posters: Iterable[str] = (), period: int = PERIOD) -> Channel:
@@ -100,7 +103,7 @@ class Channels:
             0,
             chain=secrets.token_hex(32),
             box=_new_key().hex(),
-            posters=[person(each).hex() for each in posters],
+            posters=[(await self._people.key(each)).hex() for each in posters],
         )
         return await self._take(parse_grant(encode_grant(grant)))
 
@@ -115,7 +118,7 @@ class Channels:
 
     async def invite(self, channel: str, who: str, *, patience: float = PATIENCE) -> Receipt:
         """Invite somebody by a letter; again: the same letter. Raises as `AsyncClient.send`, and as `members`."""
-        own, pub = await self._own(channel), person(who)
+        own, pub = await self._own(channel), await self._people.key(who)
         await self._store.run(add_member_on, own.channel, pub.hex())
         (receipt,) = await self._tell(own, [pub.hex()], patience)
         return receipt
@@ -128,7 +131,7 @@ class Channels:
         Whom it could not be told yet is told by `retell`. Raises ChannelUnknown, NotChannelOwner, InvalidInput for who
         is not in it.
         """
-        own, pub = await self._own(channel), person(who).hex()
+        own, pub = await self._own(channel), (await self._people.key(who)).hex()
         if pub not in await self._store.run(members_on, own.channel):
             raise InvalidInput("this person is not a member")
         fresh = _changed(
@@ -151,7 +154,8 @@ class Channels:
         chain = chain_of(own)
         assert chain is not None
         now = chain.at(max(chain.index, chain.index_at(self._now())))
-        changed = _changed(own, index=now.index, chain=now.key.hex(), posters=[person(each).hex() for each in posters])
+        named = [(await self._people.key(each)).hex() for each in posters]
+        changed = _changed(own, index=now.index, chain=now.key.hex(), posters=named)
         await self._take(parse_grant(encode_grant(changed)))
         return await self.retell(channel, patience=patience, on_progress=on_progress)
 

@@ -20,12 +20,14 @@ from typing import Final
 import msgspec
 
 from pennypost import trade
+from pennypost.contacts import Contacts
 from pennypost.exchange import Progress
 from pennypost.inbox import SCAN_LIMIT
 from pennypost.keys import Identity
 from pennypost.mail import Receipt
 from pennypost.office import Office
 from pennypost.outbox import PATIENCE, Outbox
+from pennypost.people import People
 from pennypost.protocol import secp
 from pennypost.protocol.errors import InvalidInput, InvalidKey, InvalidOffer, InvalidPayload, OfficeMisbehaves
 from pennypost.protocol.event import KIND_CHAT, Event, expiration
@@ -66,9 +68,12 @@ class Desk:
         store: Store,
         outbox: Outbox,
         identity: Callable[[], Identity],
+        people: People,
+        contacts: Contacts,
         clock: Callable[[], float],
     ) -> None:
-        self.office, self.store, self._outbox = office, store, outbox
+        self.office, self.store, self._outbox, self.people = office, store, outbox, people
+        self._contacts = contacts
         self._identity, self._clock = identity, clock
 
     @property
@@ -147,7 +152,8 @@ class Desk:
             events = await self.office.letters([hit.header.pubkey for hit in hits]) if hits else []
             events.sort(key=lambda event: place.get(event.pubkey, 0))
             after, now = headers[-1].seq, self.now()
-            found = [opened for event in events if (opened := self.open(event)) is not None]
+            opened = [each for event in events if (each := self.open(event)) is not None]
+            found = [each for each in opened if await self._contacts.shows(each[0])]
 
             def file_on(
                 connection: sqlite3.Connection,

@@ -11,6 +11,7 @@ the same stamp again. When nothing could be stamped at all, nothing was sent, an
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -19,8 +20,8 @@ from pennypost import letters
 from pennypost.exchange import Progress
 from pennypost.letters import Note, Waiting
 from pennypost.mail import DUPLICATE, Receipt, sum_offices, sum_up
-from pennypost.outbox import PATIENCE, Letter, Outbox, withdraw_on, write_letter_on
-from pennypost.protocol.errors import OfficeUnreachable, PennypostError, ServerError, TooMany
+from pennypost.outbox import PASSING, PATIENCE, Letter, Outbox, answers_on, join_on, withdraw_on, write_letter_on
+from pennypost.protocol.errors import InvalidInput, PennypostError, PriceTooHigh
 from pennypost.protocol.event import Event
 from pennypost.store import Store
 
@@ -28,8 +29,8 @@ CATCH_UP: Final = 10.0
 """Seconds that letters of an earlier run may hold up a new one."""
 T = TypeVar("T")
 
-PASSING: Final = (OfficeUnreachable, ServerError, TooMany)
-"""What a letter waits for."""
+JITTER: Final = 3_600.0
+"""Seconds that a letter may be held back at most, to blur its time."""
 
 
 class Dispatch:
@@ -42,12 +43,14 @@ class Dispatch:
         now: Callable[[], int],
         tell: Callable[[str], None],
         under_way: set[str],
+        max_stamps: int,
     ) -> None:
         """`tell` is told, in a sentence, what became of letters of an earlier run; `under_way` are the ids of events
-        that are being sent in this process, shared with the outboxes.
+        that are being sent in this process, shared with the outboxes; `max_stamps` the most that a letter may cost, in
+        sat, at all offices together.
         """
         self._outboxes, self._store, self._now, self._tell = outboxes, store, now, tell
-        self._under_way = under_way
+        self._under_way, self._max_stamps = under_way, max_stamps
         self._flushed = False
 
     async def send(
@@ -56,11 +59,15 @@ class Dispatch:
         seal: Callable[[], Awaitable[list[Event]]],
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
+        jitter: float = 0.0,
     ) -> Receipt:
         """Send what `seal` makes, once for each `note`: a call that was begun before is gone on with.
 
-        Raises OnceUsed, what `seal` raises, and as Outbox.send where no office took the letter and none refused it.
+        A new one is sealed after up to `jitter` seconds, so that its time is that of sending. Raises InvalidInput,
+        OnceUsed, what `seal` raises, and as Outbox.send where no office took the letter and none refused it.
         """
+        if not 0 <= jitter <= JITTER:
+            raise InvalidInput("a letter waits for an hour at most")
         ids = await self._store.run(letters.known_on, note, frozenset(self._under_way))
         begun = bool(ids)
         self._under_way.update(ids)
@@ -68,23 +75,34 @@ class Dispatch:
             if not self._flushed:
                 await self._catch_up(min(patience, CATCH_UP))
             if not begun:
-                ids = await self._draft(note, await seal())
-            elif note.once is None:
+                if jitter:
+                    await asyncio.sleep(random.SystemRandom().uniform(0, jitter))
+                events = await seal()
+                await self._afford(events)
+                ids = await self._draft(note, events)
+            else:
+                await self._store.run(join_on, ids, [each.url for each in self._outboxes], self._now())
+            if begun and note.once is None:
                 self._tell("This letter was still in the outbox: it goes on, and no other is sent.")
             return await self._deliver(ids, patience, on_progress)
         finally:
             self._under_way.difference_update(ids)
+
+    async def price(self, events: Sequence[Event]) -> Receipt:
+        """What these letters would cost at all offices, with the code `dry-run`; raises where none tells its price."""
+        return sum_up([sum_offices(await self._prices(event)) for event in events])
 
     async def flush(self, patience: float = PATIENCE) -> list[Receipt]:
         """Send what is in the outbox: the receipts of what has an answer now. Raises where nothing has one."""
         self._flushed = True
         done = await asyncio.gather(*(_tried(each.flush(patience)) for each in self._outboxes))
         receipts = [receipt for each in done if isinstance(each, list) for receipt in each]
-        for each in done:
-            if isinstance(each, PennypostError):
-                if not receipts:
-                    raise each
-                self._tell(f"A letter is still waiting: {each}.")
+        failure = next((each for each in done if isinstance(each, PennypostError)), None)
+        if failure is not None and not receipts:
+            raise failure
+        left = sum(each.event_id not in self._under_way for each in await self.waiting())
+        if left:
+            self._tell(f"Still in the outbox: {left}.")
         return receipts
 
     async def waiting(self) -> list[Waiting]:
@@ -100,6 +118,23 @@ class Dispatch:
             return
         for receipt in receipts:
             self._tell(f"A letter of an earlier run has its answer now: {receipt.code} ({receipt.event_id}).")
+
+    async def _prices(self, event: Event) -> list[Receipt]:
+        done = await asyncio.gather(*(_tried(each.price(event)) for each in self._outboxes))
+        failures = [each for each in done if isinstance(each, PennypostError)]
+        if len(failures) == len(done):
+            raise failures[0]
+        return [
+            each if isinstance(each, Receipt) else Receipt(event.id, outbox.url, False, each.code, 0, 0)
+            for outbox, each in zip(self._outboxes, done, strict=True)
+        ]
+
+    async def _afford(self, events: Sequence[Event]) -> None:
+        """Raises PriceTooHigh where the offices together ask more than our limit for one letter."""
+        if len(self._outboxes) > 1:
+            for event in events:
+                if sum(each.stamps for each in await self._prices(event)) > self._max_stamps:
+                    raise PriceTooHigh
 
     async def _draft(self, note: Note, events: Sequence[Event]) -> list[str]:
         """The ids of the letters, written down; those of another call with the same key, where it was faster."""
@@ -119,7 +154,15 @@ class Dispatch:
 
     async def _deliver(self, ids: Sequence[str], patience: float, on_progress: Progress | None) -> Receipt:
         places = [(id, outbox) for id in ids for outbox in self._outboxes]
-        done = await asyncio.gather(*(_tried(outbox.go_on(id, patience, on_progress)) for id, outbox in places))
+        enough = asyncio.Event()
+
+        async def one(id: str, outbox: Outbox) -> Receipt | PennypostError | None:
+            done = await _tried(outbox.go_on(id, patience, on_progress, enough))
+            if isinstance(done, Receipt) and done.accepted:
+                enough.set()
+            return done
+
+        done = await asyncio.gather(*(one(id, outbox) for id, outbox in places))
         found = dict(zip(((id, outbox.url) for id, outbox in places), done, strict=True))
         failures = {place: each for place, each in found.items() if isinstance(each, PennypostError)}
         if failures:
@@ -127,14 +170,16 @@ class Dispatch:
             if not any(isinstance(each, Receipt) for each in done):
                 # What waits with its stamp says so; any other error means that nothing was sent.
                 raise next((error for (id, _), error in failures.items() if id in kept), next(iter(failures.values())))
-        return sum_up([self._sum(id, [(url, each) for (one, url), each in found.items() if one == id]) for id in ids])
+        return sum_up(
+            [await self._sum(id, [(url, each) for (one, url), each in found.items() if one == id]) for id in ids]
+        )
 
-    def _sum(self, id: str, found: Sequence[tuple[str, Receipt | PennypostError | None]]) -> Receipt:
+    async def _sum(self, id: str, found: Sequence[tuple[str, Receipt | PennypostError | None]]) -> Receipt:
         receipts = [
             each if isinstance(each, Receipt) else Receipt(id, url, False, each.code, 0, 0)
             for url, each in found
             if each is not None
-        ]
+        ] or await self._store.run(answers_on, id)
         # With a key that is remembered longer than its letter was kept, nobody knows more than that it was sent.
         return sum_offices(receipts) if receipts else Receipt(id, self._outboxes[0].url, True, DUPLICATE, 0, 0)
 

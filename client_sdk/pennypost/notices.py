@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 from pennypost import lnurl
 from pennypost.desk import DAY, Desk, new_secret
-from pennypost.keys import person
 from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, DUPLICATE, Mail, Receipt
 from pennypost.office import Office
@@ -137,7 +136,7 @@ class Notices:
         AmountTooHigh, PriceTooHigh, InvalidInput, and what the receiver's service raises. After the letter is posted
         the payment can fail (WalletError): the letter stays, to be found by scanning.
         """
-        receiver = person(to)
+        receiver = await self._desk.people.key(to)
         if not 0 < sat <= MAX_SAT:
             raise InvalidInput("a payment is of 1 sat or more")
         if pay is not None and sat > most:

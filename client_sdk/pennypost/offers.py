@@ -26,7 +26,6 @@ from pennypost import ecash_lock, trade
 from pennypost.desk import DAY, Desk, Letter, new_secret
 from pennypost.ecash_lock import EcashLocks
 from pennypost.exchange import Progress
-from pennypost.keys import person
 from pennypost.lightning import Made, Stage
 from pennypost.mail import Receipt
 from pennypost.outbox import PATIENCE
@@ -153,7 +152,7 @@ class Offers:
         begun and not finished is not paid for: repeat it. Raises WalletError, InvalidKey, InvalidInput, LetterTooLarge,
         and as AsyncClient.send.
         """
-        buyers = [person(each) for each in ([to] if isinstance(to, str) else to)]
+        buyers = [await self._desk.people.key(each) for each in ([to] if isinstance(to, str) else to)]
         if not 0 < sat <= MAX_SAT or not 0 < valid <= 30 * DAY or not 0 < len(buyers) <= BUYERS:
             raise InvalidInput("a price is of 1 sat or more, an offer for 1 to 100 people and up to 30 days")
         sales: list[Sale] = []

@@ -15,6 +15,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -24,7 +25,6 @@ from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, DRY_RUN, DUPLICATE, REASON, Receipt
 from pennypost.mint_client import UNIT
 from pennypost.office import Office
-from pennypost.purse import Purse
 from pennypost.protocol.errors import (
     OfficeMisbehaves,
     OfficeUnreachable,
@@ -39,6 +39,7 @@ from pennypost.protocol.errors import (
 from pennypost.protocol.event import Event, event_json, expiration, parse_event
 from pennypost.protocol.frames import OkMessage
 from pennypost.protocol.token import Proof, Token, encode_token
+from pennypost.purse import Purse
 
 PATIENCE: Final = 90.0
 """Seconds to go on trying; an office holds an event back for up to 60 while its database is away."""
@@ -46,6 +47,8 @@ ANSWER: Final = 20.0
 """Seconds to wait for an OK before the same frame is sent again."""
 RESTAMPS: Final = 3
 """Other stamps to try for one letter."""
+PASSING: Final = (OfficeUnreachable, ServerError, TooMany)
+"""What a letter waits for."""
 
 _UNTIL: Final = re.compile(r"until ([0-9]{1,12})")
 
@@ -103,13 +106,16 @@ class Outbox:
         finally:
             self._under_way.discard(event.id)
 
-    async def go_on(self, event_id: str, patience: float, on_progress: Progress | None = None) -> Receipt | None:
+    async def go_on(
+        self, event_id: str, patience: float, on_progress: Progress | None, enough: asyncio.Event
+    ) -> Receipt | None:
         """Send a letter that was drafted; of one that has its answer, what that was. Raises as `send`.
 
-        None where this office was never to have it.
+        None where this office was never to have it. When `enough` is set another office has the letter, and nobody
+        waits any longer for one that does not answer.
         """
         known = await self._store.run(known_on, event_id, self.url)
-        return await self._send(known, patience, on_progress) if isinstance(known, Letter) else known
+        return await self._send(known, patience, on_progress, enough) if isinstance(known, Letter) else known
 
     async def price(self, event: Event) -> Receipt:
         """What `send` would cost now, with the code `dry-run`; nothing is reserved, written or sent.
@@ -120,25 +126,42 @@ class Outbox:
         return Receipt(event.id, self.url, False, DRY_RUN, sat, 0)
 
     async def flush(self, patience: float = PATIENCE) -> list[Receipt]:
-        """Send what an earlier run left without an answer. Raises as `send`; the rest stays for later."""
+        """Send what an earlier run left without an answer: the receipts. What fails stays for later.
+
+        Raises as `send` where nothing has an answer now.
+        """
         await self._store.run(drop_expired_on, self._exchange.now())
         receipts: list[Receipt] = []
+        failure: PennypostError | None = None
         for letter in await self._store.run(waiting_on, self.url):
             if letter.event.id not in self._under_way:
                 self._under_way.add(letter.event.id)
                 try:
                     receipts.append(await self._send(letter, patience))
+                except PennypostError as error:
+                    failure = failure or error
+                    if isinstance(error, PASSING):
+                        # The others would wait as long.
+                        break
                 finally:
                     self._under_way.discard(letter.event.id)
+        if failure is not None and not receipts:
+            raise failure
         return receipts
 
-    async def _send(self, letter: Letter, patience: float, on_progress: Progress | None = None) -> Receipt:
+    async def _send(
+        self,
+        letter: Letter,
+        patience: float,
+        on_progress: Progress | None = None,
+        enough: asyncio.Event | None = None,
+    ) -> Receipt:
         if letter.state != "waiting":
             written = await self._write(letter, await self._price(letter.event))
             if isinstance(written, Receipt):
                 return written
             letter = written
-        return await self._deliver(letter, patience, on_progress)
+        return await self._deliver(letter, patience, on_progress, enough or asyncio.Event())
 
     async def _price(self, event: Event, *, fresh: bool = False) -> tuple[int, str, Exchange]:
         """The sat to attach, within our limit, the address that the token must name, and whose stamps these are."""
@@ -175,7 +198,9 @@ class Outbox:
 
         return await exchange.take(sat, write_on)
 
-    async def _deliver(self, letter: Letter, patience: float, on_progress: Progress | None = None) -> Receipt:
+    async def _deliver(
+        self, letter: Letter, patience: float, on_progress: Progress | None, enough: asyncio.Event
+    ) -> Receipt:
         loop = asyncio.get_running_loop()
         deadline, pause, restamps = loop.time() + patience, 0.5, 0
         while True:
@@ -187,11 +212,12 @@ class Outbox:
             if answer is not None and error is None:
                 return await self._accepted(letter, answer)
             if isinstance(error, OfficeUnreachable | ServerError | TooMany):
-                if loop.time() + pause > deadline:
+                if loop.time() + pause > deadline or enough.is_set():
                     raise type(error)("the letter is kept, and sent with the next one")
                 if on_progress is not None:
                     on_progress("trying again", int(loop.time() + patience - deadline), int(patience))
-                await asyncio.sleep(pause)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), pause)
                 pause = min(10.0, pause * 2)
                 continue
             assert error is not None
@@ -280,6 +306,23 @@ def known_on(connection: sqlite3.Connection, event_id: str, office: str) -> Lett
         return Letter(parse_event(event), office, token, sat, mint, state)
     accepted = state == "accepted"
     return Receipt(event_id, office, accepted, DUPLICATE if accepted else code, 0, keep_until if accepted else 0)
+
+
+def answers_on(connection: sqlite3.Connection, event_id: str) -> list[Receipt]:
+    """What offices have said to a letter, each."""
+    offices = connection.execute("SELECT office FROM outbox WHERE event_id = ? ORDER BY office", (event_id,)).fetchall()
+    known = [known_on(connection, event_id, office) for (office,) in offices]
+    return [each for each in known if isinstance(each, Receipt)]
+
+
+def join_on(connection: sqlite3.Connection, event_ids: Sequence[str], offices: Sequence[str], now: int) -> None:
+    """Letters that wait for other offices alone go to these too, as the same events."""
+    for id in event_ids:
+        rows = connection.execute("SELECT office, event FROM outbox WHERE event_id = ?", (id,)).fetchall()
+        content = next((event for _, event in rows if event is not None), None)
+        if content is not None and not {office for office, _ in rows} & set(offices):
+            for office in offices:
+                write_letter_on(connection, Letter(parse_event(content), office, state="drafted"), [], now)
 
 
 def waiting_on(connection: sqlite3.Connection, office: str) -> list[Letter]:

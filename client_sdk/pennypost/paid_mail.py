@@ -20,7 +20,6 @@ from typing import Final
 from pennypost import trade
 from pennypost.desk import DAY, Desk
 from pennypost.exchange import Progress
-from pennypost.keys import person
 from pennypost.lightning import Stage
 from pennypost.mail import Mail, Receipt
 from pennypost.outbox import PATIENCE
@@ -107,7 +106,7 @@ class PaidMail:
         NotAnswered after `wait` seconds without an invoice, PaymentUnknown; after InvoiceMismatch, AmountTooHigh,
         OfferExpired and other WalletErrors nothing was paid, and as AsyncClient.send.
         """
-        receiver = person(to)
+        receiver = await self._desk.people.key(to)
         if not 0 <= sat <= MAX_SAT or not 0 < most <= MAX_SAT or len(about) > MAX_ABOUT:
             raise InvalidInput("an amount is of 1 sat or more, and `about` has up to 500 characters")
         if sat > most:

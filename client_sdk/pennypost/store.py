@@ -164,6 +164,11 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE names (name TEXT PRIMARY KEY, key BLOB NOT NULL, asked_at INTEGER NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE contacts (
+        key BLOB PRIMARY KEY, name TEXT NOT NULL, standing TEXT NOT NULL, added_at INTEGER NOT NULL
+    ) STRICT;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 

@@ -169,7 +169,10 @@ class NetworkTransport:
 
         if loopback not in self._http:
             try:
-                self._http[loopback] = httpx.AsyncClient(trust_env=not loopback, follow_redirects=False)
+                # The environment's certificate authorities hold on this machine too, its proxies do not.
+                self._http[loopback] = httpx.AsyncClient(
+                    trust_env=not loopback, follow_redirects=False, verify=httpx.create_ssl_context()
+                )
             except (ImportError, ValueError):
                 raise OfficeUnreachable(PROXY) from None
         return self._http[loopback]

@@ -425,3 +425,45 @@ def test_every_error_has_one_exit_code_of_the_table() -> None:
     assert known == set(exit_codes.BY_ERROR.values()) | {0, 1, 2, 130}
     page = (Path(__file__).parents[2] / "docs" / "reference" / "commands.md").read_text()
     assert all(f"| {code} | {meaning} |" in page for code, meaning in exit_codes.TABLE)
+
+
+def test_contacts(run: Run, url: str) -> None:
+    where = ("--home", "bob", "--office", url)
+    added = run("contacts", "add", SOMEBODY, "--name", "Carol", *where)
+    npub = NPUB.findall(added.out)[0]
+    assert (added.code, added.out) == (0, f"{npub}  contact  Carol\n")
+    assert run("contacts", "block", npub, *where).out == f"{npub}  blocked\n"
+    (listed,) = run("contacts", "list", "--json", *where).lines
+    assert {key: listed[key] for key in ("npub", "name", "standing")} == {
+        "npub": npub, "name": "Carol", "standing": "blocked"
+    }  # fmt: skip
+    assert run("inbox", "--contacts-only", *where).code == 0
+    assert run("contacts", "remove", npub, "--json", *where).lines == [{"removed": True}]
+    assert run("contacts", "list", *where).out == ""
+    assert run("who", SOMEBODY, *where).out == f"{npub}\n"
+    assert run("who", "nobody@", *where).code == 3
+
+
+def test_two_offices_of_which_one_is_away(run: Run, url: str) -> None:
+    away = "http://127.0.0.1:1"
+    run("wallet", "buy", "3", "--home", "alice", "--office", url)
+    sent = run("send", SOMEBODY, "x", "--home", "alice", "--office", f"{url}, {away}", "--json")
+    (receipt,) = sent.lines
+    assert sent.code == 0 and (receipt["accepted"], receipt["stamps"], receipt["balance"]) == (True, 1, 2)
+    assert [(each["office"], each["code"]) for each in receipt["parts"]] == [(url, "accepted"), (away, "unreachable")]
+    assert away in sent.talk
+    waiting = run("outbox", "--home", "alice", "--office", url, "--json").lines
+    assert [(each["office"], each["stamps"]) for each in waiting] == [(away, 0)]
+    assert run("outbox", "--send", "--home", "alice", "--office", away).code == 7
+    assert len(run("outbox", "--home", "alice", "--json").lines) == 1
+    assert run("inbox", "--home", "alice", "--office", f"{url} {away}").code == 0
+
+
+def test_once(run: Run, url: str) -> None:
+    where = ("--home", "alice", "--office", url, "--json")
+    run("wallet", "buy", "3", *where)
+    first, again = (run("send", SOMEBODY, "x", "--once", "k", *where).lines[0] for _ in range(2))
+    assert (first["code"], again["code"], first["event_id"]) == ("accepted", "duplicate", again["event_id"])
+    assert again["balance"] == first["balance"] == 2
+    other = run("send", SOMEBODY, "y", "--once", "k", *where)
+    assert (other.code, other.lines[0]["error"]) == (3, "once-used")

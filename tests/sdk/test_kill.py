@@ -152,6 +152,28 @@ async def test_sending_a_letter(proxy: DeadlyProxy, tmp_path: Path, when: When) 
         assert await each_step(proxy, when, tmp_path, prepare, verify) >= 3
 
 
+@pytest.mark.parametrize("once", [(), ("--once", "k")])
+async def test_the_same_command_again(proxy: DeadlyProxy, tmp_path: Path, once: tuple[str, ...]) -> None:
+    async with AsyncClient(proxy.url, tmp_path / "bob") as bob:
+
+        async def prepare(home: Path) -> list[str]:
+            async with AsyncClient(proxy.url, home) as alice:
+                await alice.stamps.buy(3)
+            return ["send", bob.npub, str(home), *once]
+
+        async def verify(home: Path, output: str, lived: bool) -> None:
+            if lived and not once:
+                return
+            _, again = run(proxy, home, "send", bob.npub, str(home), *once)
+            async with AsyncClient(proxy.url, home) as alice:
+                check = await alice.stamps.check()
+                assert await alice.outbox() == []
+            assert again and [mail.text async for mail in bob.inbox()] == [str(home)] and check.stamps == 2
+            assert (check.reserved, check.lost, check.problems) == (0, 0, ())
+
+        assert await each_step(proxy, "after", tmp_path, prepare, verify) >= 3
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_reading(proxy: DeadlyProxy, tmp_path: Path, when: When) -> None:
     async with AsyncClient(proxy.url, tmp_path / "alice") as alice:

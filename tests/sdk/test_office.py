@@ -179,6 +179,27 @@ async def test_the_same_letter_over_and_over_is_one(client: Make, meddler: Meddl
     assert await texts(bob) == ["x"]
 
 
+@pytest.mark.parametrize("privacy", ["fast", "page"])
+async def test_letters_in_another_order_are_shown_in_that_of_the_feed(
+    client: Make, meddler: Meddler, privacy: Any
+) -> None:
+    alice, bob = client(), client(transport=meddler)
+    await alice.stamps.buy(4)
+    for number in range(4):
+        await alice.send(bob.npub, str(number))
+    held: list[str] = []
+
+    def backwards(text: str) -> list[str]:
+        if text.startswith('["EVENT"'):
+            held.insert(0, text)
+            return []
+        return [*held, text] if text.startswith('["EOSE"') else [text]
+
+    meddler.frames = backwards
+    meddler.change("/v1/pages/", lambda listed: listed[::-1])
+    assert await texts(bob, privacy=privacy) == ["0", "1", "2", "3"]
+
+
 NONSENSE = (
     "",
     "null",

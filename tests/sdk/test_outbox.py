@@ -14,7 +14,7 @@ import pytest
 from pennypost import AsyncClient, Sandbox, ledger
 from pennypost.home import Home
 from pennypost.office import save_information_on
-from pennypost.outbox import waiting_on
+from pennypost.outbox import Letter, waiting_on, write_letter_on
 from pennypost.protocol.errors import (
     InvalidInput,
     InvalidKey,
@@ -160,6 +160,22 @@ async def test_the_same_call_in_the_same_process(client: Make, meddler: Meddler,
     assert (receipt.accepted, receipt.event_id) == (True, waiting.event_id)
     assert await texts(bob) == ["x"] and await alice.stamps.balance() == 4
     assert len(told) == (3 if once is None else 0)
+
+
+async def test_a_draft_that_cannot_be_stamped_blocks_no_other(client: Make, meddler: Meddler, tmp_path: Path) -> None:
+    told: list[str] = []
+    alice, bob = await stamped(client, tmp_path, transport=meddler, stamps=1), client()
+    written = sign_event(b"\x02" * 32, created_at=int(time.time()), kind=1, tags=[], content="", aux=bytes(32))
+    draft = Letter(written, alice.office.url, state="drafted")
+    await alice._store.run(write_letter_on, draft, [], 0)
+    meddler.frames = with_ok("error: later")
+    with pytest.raises(ServerError):
+        await alice.send(bob.npub, "x", patience=0)
+    meddler.honest()
+    later = client(tmp_path, notice=told.append)
+    (receipt,) = await later.flush()
+    assert receipt.accepted and await texts(bob) == ["x"]
+    assert [each.event_id for each in await later.outbox()] == [written.id] and len(told) == 1
 
 
 async def test_two_letters_of_one_text_are_two_letters(client: Make) -> None:

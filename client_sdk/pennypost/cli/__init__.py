@@ -1,6 +1,7 @@
 """The command line.
 
-    main ▶ root options ▶ keys · wallet · send · inbox · outbox · channel · pay · offer · buy · notice · doctor
+    main ▶ root options ▶ keys · wallet · send · inbox · outbox · who · contacts · channel · pay · offer
+                          · buy · notice · doctor
                           and, from entry points, the server's
 
 Results on stdout (text, or JSON lines with --json), people's talk on stderr, an error as a sentence with its remedy and
@@ -16,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from pennypost.cli import channel, keys, notice, offer, pay, session, wallet
+from pennypost.cli import channel, contacts, keys, notice, offer, pay, session, wallet
 from pennypost.cli.completion import completion
 from pennypost.cli.doctor import doctor
 from pennypost.cli.exit_codes import INTERRUPTED, OTHER, TABLE, exit_code
@@ -24,6 +25,7 @@ from pennypost.cli.mail import inbox, send
 from pennypost.cli.outbox import outbox
 from pennypost.cli.plugins import Command, Commands
 from pennypost.cli.talk import Defaults, HomeOption, JsonOption, MintOption, OfficeOption, explain
+from pennypost.cli.who import who
 from pennypost.protocol.errors import PennypostError
 
 __all__ = ["app", "main"]
@@ -43,6 +45,8 @@ app.add_typer(session.app, name="session")
 app.command("send", cls=Command)(send)
 app.command("inbox", cls=Command)(inbox)
 app.command("outbox", cls=Command)(outbox)
+app.command("who", cls=Command)(who)
+app.add_typer(contacts.app, name="contacts")
 app.add_typer(pay.app, name="pay")
 app.add_typer(offer.app, name="offer")
 app.command("buy", cls=Command)(offer.buy)

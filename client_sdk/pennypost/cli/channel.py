@@ -87,7 +87,7 @@ def list_(
 def invite(
     context: typer.Context,
     channel: ChannelArgument,
-    who: Annotated[list[str], typer.Argument(metavar="WHO…", help="npub, nprofile or 64 hex digits.")],
+    who: Annotated[list[str], typer.Argument(metavar="WHO…", help="npub, nprofile, 64 hex digits or name@domain.")],
     home: HomeOption = None,
     office: OfficeOption = None,
     mint: MintOption = None,
@@ -248,7 +248,7 @@ def allow(
 def remove(
     context: typer.Context,
     channel: ChannelArgument,
-    who: Annotated[str, typer.Argument(help="npub, nprofile or 64 hex digits.")],
+    who: Annotated[str, typer.Argument(help="npub, nprofile, 64 hex digits or name@domain.")],
     home: HomeOption = None,
     office: OfficeOption = None,
     mint: MintOption = None,

@@ -21,6 +21,8 @@ BY_ERROR: Final[dict[type[PennypostError], int]] = {
     errors.ChannelUnknown: 3,
     errors.NoSession: 3,
     errors.OnceUsed: 3,
+    errors.NameChanged: 3,
+    errors.NameUnreachable: 7,
     errors.SessionsMissing: 10,
     errors.EncryptionMissing: 10,
     errors.NotChannelOwner: 5,

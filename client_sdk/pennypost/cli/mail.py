@@ -34,7 +34,7 @@ TEXT_LIMIT: Final = 64 * 1024
 
 def send(
     context: typer.Context,
-    who: Annotated[str, typer.Argument(help="npub, nprofile or 64 hex digits.")],
+    who: Annotated[str, typer.Argument(help="npub, nprofile, 64 hex digits or name@domain.")],
     text: Annotated[
         str, typer.Argument(metavar="[TEXT|-]", help="The letter; - or nothing reads it from stdin.")
     ] = "-",
@@ -56,9 +56,14 @@ def send(
     once: Annotated[
         str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this letter is sent once, ever.")
     ] = None,
+    jitter: Annotated[
+        float, typer.Option("--jitter", min=0, max=3600, help="Send it after a random time of up to so many seconds.")
+    ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost; send and spend nothing.")] = False,
 ) -> None:
     """Send a letter that only WHO can find and open. Needs a stamp: pennypost wallet buy 10.
+
+    A letter holds 16 KiB, what surrounds the text included; a longer one is refused before anything is spent.
 
     After a failure or a crash run the same command again: what is still in the outbox goes on with its stamp. With
     --once this holds after the answer too, so a script may repeat it.
@@ -85,6 +90,7 @@ def send(
             reply_to=reply_to,
             session=session,
             once=once,
+            jitter=jitter,
             dry_run=dry_run,
             on_progress=talk.progress,
         )
@@ -102,6 +108,9 @@ def send(
             talk.say(f"{plain(each.office)} asks {stamps(each.stamps)}.")
         talk.say(f"Nothing was sent. It would cost {stamps(receipt.stamps)} of {left}.")
         return
+    for each in receipt.parts:
+        if each.error is not None:
+            talk.say(f"{plain(each.office)}: {explain(each.error)}")
     kept = f"kept until {when(receipt.kept_until)}: {stamps(receipt.stamps)} used, {left} left."
     talk.say(f"Sent before, {kept}" if receipt.code == DUPLICATE and not receipt.stamps else f"Sent, {kept}")
 
@@ -123,6 +132,9 @@ def inbox(
         Literal["stealth", "nip17", "both"],
         typer.Option("--mode", help="nip17: mail of other programs, asked for by your npub: the office learns it."),
     ] = "stealth",
+    contacts_only: Annotated[
+        bool, typer.Option("--contacts-only", help="Pass over letters of all but your contacts (--again shows them).")
+    ] = False,
 ) -> None:
     """Read your mail: finds what is for you in the public list of headers, fetches and opens it.
 
@@ -131,12 +143,20 @@ def inbox(
       pennypost inbox
       pennypost inbox --watch --json
       pennypost inbox --mode both
+      pennypost inbox --contacts-only
     """
     talk = Talk(context, home, office, as_json=as_json)
 
     async def work(client: AsyncClient) -> int:
         found = 0
-        letters = client.inbox(watch=watch, again=again, privacy=privacy, mode=mode, on_progress=talk.progress)
+        letters = client.inbox(
+            watch=watch,
+            again=again,
+            privacy=privacy,
+            mode=mode,
+            contacts_only=contacts_only,
+            on_progress=talk.progress,
+        )
         async for mail in letters:
             show_mail(talk, mail)
             found += 1

@@ -37,7 +37,7 @@ app = typer.Typer(help="Payments that tell of a letter: send, price, watch, read
 @app.command("send", cls=Command)
 def send(
     context: typer.Context,
-    who: Annotated[str, typer.Argument(help="npub, nprofile or 64 hex digits.")],
+    who: Annotated[str, typer.Argument(help="npub, nprofile, 64 hex digits or name@domain.")],
     text: Annotated[
         str, typer.Argument(metavar="[TEXT|-]", help="The letter; - or nothing reads it from stdin.")
     ] = "-",

@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Who = Annotated[str, typer.Argument(metavar="WHO", help="npub, nprofile or 64 hex digits.")]
+Who = Annotated[str, typer.Argument(metavar="WHO", help="npub, nprofile, 64 hex digits or name@domain.")]
 
 
 @app.command("publish", cls=Command)

@@ -140,9 +140,11 @@ class Talk:
         """Run `work` with a client made from the options, and close it."""
         from pennypost.client import AsyncClient
 
+        offices = self.office.replace(",", " ").split() or self.office
+
         async def session() -> T:
             async with AsyncClient(
-                self.office, self.home, mint=self.mint, notice=self.say, passphrase=self.passphrase, **options
+                offices, self.home, mint=self.mint, notice=self.say, passphrase=self.passphrase, **options
             ) as client:
                 return await work(client)
 

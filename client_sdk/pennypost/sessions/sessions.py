@@ -13,7 +13,6 @@ from typing import Annotated, Final
 import msgspec
 
 from pennypost.desk import Desk
-from pennypost.keys import person
 from pennypost.mail import Mail, Receipt
 from pennypost.outbox import PATIENCE
 from pennypost.protocol import nip19
@@ -95,7 +94,7 @@ class Sessions:
         """Send `word` sealed to somebody, who can then begin. Raises as `AsyncClient.send`."""
         own = await self._device()
         message = _Message(_EVERY, own[0].name.hex(), keys=await self.word())
-        return await self._post(person(to), message, KEEP, patience)
+        return await self._post(await self._desk.people.key(to), message, KEEP, patience)
 
     async def meet(self, word: str) -> str:
         """Take the word that somebody has shown: their npub. Raises InvalidInput."""
@@ -105,7 +104,7 @@ class Sessions:
 
     async def addresses(self, who: str) -> list[str]:
         """The devices of somebody that a message would go to: `<npub>#<8 digits>`. Raises InvalidKey."""
-        pub = person(who)
+        pub = await self._desk.people.key(who)
         found = {row.device for row in await self._desk.store.run(book.newest_on, pub.hex())}
         found |= {each.device for each in await self._known(pub)}
         return [_address(pub.hex(), device) for device in sorted(found)]
@@ -115,7 +114,8 @@ class Sessions:
 
         For one who has lost his device; the next message begins anew. Raises InvalidKey.
         """
-        return await self._desk.store.run(book.drop_on, person(who).hex(), device or "")
+        pub = await self._desk.people.key(who)
+        return await self._desk.store.run(book.drop_on, pub.hex(), device or "")
 
     async def send(self, to: str, text: str, *, keep: int = KEEP, patience: float = PATIENCE) -> list[Receipt]:
         """Write to every device of somebody, in its session or in a new one: a receipt for each.
@@ -131,7 +131,7 @@ class Sessions:
         With `dry_run` no key is used up, and the letters are good for nothing but their size. Raises NoSession,
         InvalidKey, LetterTooLarge.
         """
-        pub, lasting = person(to), lifetime(keep)
+        pub, lasting = await self._desk.people.key(to), lifetime(keep)
         rows = await self._desk.store.run(book.newest_on, pub.hex())
         written = [await self._next(row, text, dry_run) for row in rows]
         met = {message.to for message in written}
