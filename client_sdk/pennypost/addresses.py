@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pennypost.desk import Desk
+from pennypost.keys import person
 from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, Receipt
 from pennypost.outbox import ANSWER
@@ -77,7 +78,7 @@ class Addresses:
 
         The office sees that somebody asks for it. Raises InvalidKey, OfficeUnreachable, OfficeMisbehaves.
         """
-        pub = await self._desk.people.key(who)
+        pub = person(who)
         scan = _newest_scan(await self._desk.office.published(pub, KIND_MAIL_RELAYS))
         return nip19.encode_npub(pub) if scan is None else self._text(Address(pub, scan))
 

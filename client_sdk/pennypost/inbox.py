@@ -1,6 +1,6 @@
 """Letters that come in: found in the public header feed, fetched, opened.
 
-    GET /v1/headers after the last number ─▶ Scanner: one ECDH and one hash a header ─▶ hits
+    GET /v1/headers after the last number ─▶ Scanning: one ECDH and one hash a header ─▶ hits
         ─▶ bodies (fast: REQ of R · page: its page · all: every page) ─▶ open ─▶ Mail ─▶ place remembered
 
 The place moves on only when the caller asks for the next letter, so a crash shows a letter again and loses none. What
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -29,8 +28,10 @@ from pennypost.protocol.errors import (
     TooMany,
 )
 from pennypost.protocol.event import Event, expiration
+from pennypost.protocol.giftwrap import Rumor
 from pennypost.protocol.headers import HELD, RELEASED, Header
-from pennypost.protocol.stealth import Scanner, open_letter
+from pennypost.protocol.stealth import open_letter
+from pennypost.scanning import Scanning
 from pennypost.sessions import KIND_SESSION
 from pennypost.store import Store
 
@@ -57,15 +58,15 @@ class Inbox:
         identity: Identity,
         clock: Callable[[], float],
         sessions: Callable[[], Sessions] | None = None,
-        shows: Callable[[bytes], Awaitable[bool]] | None = None,
+        scan_secret: bytes | None = None,
     ) -> None:
-        """`sessions` gives what opens messages of sessions; without it they are passed over. `shows` says whose letters
-        are wanted: others' are passed over before anything is answered.
+        """`sessions` gives what opens messages of sessions; without it they are passed over. `scan_secret` (32 bytes)
+        is that of a scan key apart from the npub; letters to the npub alone are found too.
         """
         self._office, self._store, self._identity, self._clock = office, store, identity, clock
-        self._sessions, self._shows = sessions, shows
-        self._scanner = Scanner(identity.secret, identity.pub)
-        self._thread = ThreadPoolExecutor(1, "pennypost-scan")
+        self._sessions = sessions
+        self._scan_secrets = [identity.secret] if scan_secret is None else [identity.secret, scan_secret]
+        self._scanning = Scanning(self._scan_secrets, identity.pub)
 
     async def read(
         self,
@@ -114,8 +115,8 @@ class Inbox:
                 raise OfficeMisbehaves("its header feed has no end")
 
     def close(self) -> None:
-        """End the thread that scans."""
-        self._thread.shutdown(wait=False)
+        """End the scan's threads and processes."""
+        self._scanning.close()
 
     async def _place(self) -> int:
         """Where the last run stopped. An office that has another key now is another one, whose numbers begin anew."""
@@ -125,9 +126,8 @@ class Inbox:
         return await self._store.run(place_of_on, self._office.url, identity)
 
     async def _letters(self, headers: Sequence[Header], privacy: Privacy, again: bool) -> AsyncGenerator[Mail]:
-        # Scanning is the processor's work: in a thread, the loop stays free for others.
         readable = [each for each in headers if not each.flags & HELD or each.flags & RELEASED]
-        hits = await asyncio.get_running_loop().run_in_executor(self._thread, self._scanner.scan, readable)
+        hits = await self._scanning.scan(readable)
         fetched = await bodies(self._office, {hit.header.pubkey for hit in hits}, headers, privacy)
         for hit in hits:
             for event in fetched.get(hit.header.pubkey, ()):
@@ -135,15 +135,24 @@ class Inbox:
                 if mail is not None and (again or not await self._store.run(was_seen_on, mail.id)):
                     yield mail
 
+    def _opened(self, event: Event) -> tuple[bytes, Rumor] | None:
+        for scan_secret in self._scan_secrets:
+            try:
+                return open_letter(event, scan_secret, self._identity.secret)
+            except InvalidInput:
+                continue
+        return None
+
     async def _open(self, event: Event) -> Mail | None:
         try:
             until = expiration(event)
-            sender, rumor = open_letter(event, self._identity.secret, self._identity.secret)
         except InvalidInput:
             return None
-        if not (is_message(rumor) or rumor.kind == KIND_SESSION) or (until is not None and until <= self._clock()):
+        opened = self._opened(event)
+        if opened is None:
             return None
-        if self._shows is not None and not await self._shows(sender):
+        sender, rumor = opened
+        if not (is_message(rumor) or rumor.kind == KIND_SESSION) or (until is not None and until <= self._clock()):
             return None
         kept_until = event.created_at + 30 * 86_400 if until is None else until
         if rumor.kind == KIND_SESSION:

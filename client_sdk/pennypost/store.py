@@ -169,6 +169,9 @@ MIGRATIONS: tuple[str, ...] = (
         key BLOB PRIMARY KEY, name TEXT NOT NULL, standing TEXT NOT NULL, added_at INTEGER NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE scan_keys (pub TEXT PRIMARY KEY, made_at INTEGER NOT NULL) STRICT;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
+from pennypost.addresses import Addresses as AsyncAddresses
 from pennypost.client import KEEP, MAX_STAMPS, AsyncClient
-from pennypost.contacts import Contact
-from pennypost.contacts import Contacts as AsyncContacts
 from pennypost.exchange import Progress
 from pennypost.ledger import Balance
 from pennypost.letters import Waiting
 from pennypost.lightning import Wallet
 from pennypost.mail import Mail, Mode, Privacy, Receipt
 from pennypost.orders import Purchase
-from pennypost.outbox import PATIENCE
+from pennypost.outbox import ANSWER, PATIENCE
 from pennypost.protocol.errors import PennypostError
 from pennypost.purse import Purse as AsyncPurse
 from pennypost.stamps import Check
@@ -39,7 +38,7 @@ class Client:
 
     def __init__(
         self,
-        office: str | Sandbox | Sequence[str],
+        office: str | Sandbox,
         home: str | os.PathLike[str] | None = None,
         *,
         mint: str | None = None,
@@ -69,10 +68,10 @@ class Client:
         """Texts for sale."""
         self.notices = Notices(self._client.notices, self._thread)
         """Payments that tell of a letter."""
+        self.addresses = Addresses(self._client.addresses, self._thread)
+        """Addresses with a scan key apart from the npub."""
         self.channels = Channels(self._client.channels, self._thread)
         """Channels of this home."""
-        self.contacts = Contacts(self._client.contacts, self._thread)
-        """Whom we know, and whom we do not want to hear."""
         # Given up without being closed, it ends by itself; so it does at exit, before a sandbox made earlier.
         self._at_exit = _stopper(self._thread)
         atexit.register(self._at_exit)
@@ -100,7 +99,6 @@ class Client:
         reply_to: str = "",
         session: bool = False,
         once: str | None = None,
-        jitter: float = 0.0,
         dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
@@ -116,16 +114,11 @@ class Client:
                 reply_to=reply_to,
                 session=session,
                 once=once,
-                jitter=jitter,
                 dry_run=dry_run,
                 patience=patience,
                 on_progress=on_progress,
             )
         )
-
-    def who(self, name: str, *, accept: bool = False) -> str:
-        """As AsyncClient.who."""
-        return self._thread.call(self._client.who(name, accept=accept))
 
     def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
         """As AsyncClient.flush."""
@@ -142,18 +135,10 @@ class Client:
         again: bool = False,
         privacy: Privacy = "fast",
         mode: Mode | Literal["both"] = "stealth",
-        contacts_only: bool = False,
         on_progress: Progress | None = None,
     ) -> Iterator[Mail]:
         """As AsyncClient.inbox."""
-        letters = self._client.inbox(
-            watch=watch,
-            again=again,
-            privacy=privacy,
-            mode=mode,
-            contacts_only=contacts_only,
-            on_progress=on_progress,
-        )
+        letters = self._client.inbox(watch=watch, again=again, privacy=privacy, mode=mode, on_progress=on_progress)
 
         async def next_letter() -> Mail | None:
             return await anext(letters, None)
@@ -196,27 +181,27 @@ def _stopper(thread: LoopThread) -> Callable[[], None]:
     return stop
 
 
-class Contacts:
-    """The sync face of pennypost.contacts.Contacts."""
+class Addresses:
+    """The sync face of pennypost.addresses.Addresses."""
 
-    def __init__(self, contacts: AsyncContacts, thread: LoopThread) -> None:
-        self._contacts, self._thread = contacts, thread
+    def __init__(self, addresses: AsyncAddresses, thread: LoopThread) -> None:
+        self._addresses, self._thread = addresses, thread
 
-    def add(self, who: str, name: str = "") -> Contact:
-        """As pennypost.contacts.Contacts.add."""
-        return self._thread.call(self._contacts.add(who, name))
+    def make(self) -> str:
+        """As pennypost.addresses.Addresses.make."""
+        return self._thread.call(self._addresses.make())
 
-    def block(self, who: str, name: str = "") -> Contact:
-        """As pennypost.contacts.Contacts.block."""
-        return self._thread.call(self._contacts.block(who, name))
+    def scan_key(self) -> str:
+        """As pennypost.addresses.Addresses.scan_key."""
+        return self._thread.call(self._addresses.scan_key())
 
-    def remove(self, who: str) -> bool:
-        """As pennypost.contacts.Contacts.remove."""
-        return self._thread.call(self._contacts.remove(who))
+    def publish(self, *, patience: float = ANSWER) -> Receipt:
+        """As pennypost.addresses.Addresses.publish."""
+        return self._thread.call(self._addresses.publish(patience=patience))
 
-    def all(self) -> list[Contact]:
-        """As pennypost.contacts.Contacts.all."""
-        return self._thread.call(self._contacts.all())
+    def find(self, who: str) -> str:
+        """As pennypost.addresses.Addresses.find."""
+        return self._thread.call(self._addresses.find(who))
 
 
 class Stamps:

@@ -109,3 +109,11 @@ async def test_we_write_and_they_read(
     assert (rumor["sender"], rumor["content"], rumor["kind"]) == (bob.identity.pub.hex(), "hello you ✉", 14)
     assert ["p", secp.xonly(secret).hex()] in rumor["tags"]
     assert ["e", REPLY] in rumor["tags"] and ["subject", "supper"] in rumor["tags"]
+
+
+def test_an_address_with_a_scan_key_is_an_npub_to_others() -> None:
+    key, scan = secp.xonly(b"\1" * 32), secp.xonly(b"\2" * 32)
+    text = nip19.encode(nip19.Entity("nprofile", key, ("wss://office.example/",), scan=scan))
+    read_by_tools = node("messages.mjs", given={"do": "name", "text": text})
+    assert read_by_tools == {"type": "nprofile", "data": {"pubkey": key.hex(), "relays": ["wss://office.example/"]}}
+    assert nostr_sdk.Nip19Profile.from_bech32(text).public_key().to_hex() == key.hex()

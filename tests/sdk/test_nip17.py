@@ -322,7 +322,7 @@ def test_a_wrap_shows_no_more_than_it_must() -> None:
 async def test_dates_lie_in_the_two_days_before(client: Make) -> None:
     alice, bob = client(), client().identity.pub
     now = time.time()
-    events = [alice._wrap(bob, "x", 86_400, "nip17", message_tags(bob)) for _ in range(20)]
+    events = [alice._wrap(bob, None, "x", 86_400, "nip17", message_tags(bob)) for _ in range(20)]
     assert all(now - SHIFT - 5 <= event.created_at <= now + 5 for event in events)
     assert len({event.created_at for event in events}) > 1 and len({event.pubkey for event in events}) == 20
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pennypost.cli.exit_codes import exit_code
 from pennypost.cli.plugins import Command
-from pennypost.cli.talk import HomeOption, JsonOption, OfficeOption, QrOption, Talk
+from pennypost.cli.talk import HomeOption, JsonOption, OfficeOption, QrOption, Talk, explain
 from pennypost.home import IDENTITY, read_passphrase
 from pennypost.keys import Identity, import_identity, load_identity, new_identity
 from pennypost.protocol.errors import PassphraseUnusable
 
-app = typer.Typer(help="Your keys: new, show, import, encrypt, decrypt, passwd.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from pennypost.client import AsyncClient
+    from pennypost.mail import Receipt
+
+KEY_LIMIT: Final = 512
+"""Characters read of a scan key."""
+
+app = typer.Typer(help="Your keys: new, show, import, scan, encrypt, decrypt, passwd.", no_args_is_help=True)
 
 NewPassphrase = Annotated[
     Path | None,
@@ -163,6 +173,99 @@ def _new_passphrase(file: Path | None) -> str:
     if getpass.getpass("Once more: ", stream=sys.stderr) != chosen:
         raise PassphraseUnusable("the two differ")
     return chosen
+
+
+@app.command("scan", cls=Command)
+def scan(
+    context: typer.Context,
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print the scan key, for a watcher: it finds your letters, opens none.")
+    ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Tell everyone at the office that your mail is read there.")
+    ] = False,
+) -> None:
+    """Print your address with a scan key apart from the npub: letters to it are found by whoever holds that key.
+
+    Letters to the npub alone arrive as before, and no watcher finds them. A scan key cannot be taken back.
+
+    Examples:
+
+      pennypost keys scan
+      pennypost keys scan --export > watcher.key
+      pennypost keys scan --publish
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+
+    async def work(client: AsyncClient) -> tuple[str, str, Receipt | None]:
+        receipt = await client.addresses.publish() if publish else None
+        return await client.addresses.make(), await client.addresses.scan_key(), receipt
+
+    address, key, receipt = talk.run(work)
+    talk.result({"address": address} | ({"scan_key": key} if export else {}), key if export else address)
+    if receipt is not None and receipt.error is not None:
+        talk.say(explain(receipt.error))
+        raise typer.Exit(exit_code(receipt.error))
+
+
+@app.command("find", cls=Command)
+def find(
+    context: typer.Context,
+    who: Annotated[str, typer.Argument(help="npub, nprofile or 64 hex digits.")],
+    home: HomeOption = None,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the address that somebody published at the office; the npub where there is none.
+
+    Examples:
+
+      pennypost send $(pennypost keys find npub1…) "meet at nine"
+    """
+    talk = Talk(context, home, office, as_json=as_json)
+
+    async def work(client: AsyncClient) -> str:
+        return await client.addresses.find(who)
+
+    found = talk.run(work)
+    talk.result({"address": found}, found)
+
+
+@app.command("watch", cls=Command)
+def watch(
+    context: typer.Context,
+    office: OfficeOption = None,
+    as_json: JsonOption = False,
+    after: Annotated[int, typer.Option("--after", min=0, help="Number in the feed to go on from.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on, and show headers as they come.")] = False,
+) -> None:
+    """List the letters that are for the owner of a scan key, which is read from stdin: number and one-time key.
+
+    It needs no home and no keys, reads the public header feed and nothing else, and can open no letter.
+
+    Examples:
+
+      pennypost keys watch < watcher.key
+      pennypost keys watch --follow --json < watcher.key
+    """
+    talk = Talk(context, None, office, as_json=as_json)
+
+    async def work() -> None:
+        transport = NetworkTransport()
+        try:
+            async for each in Watcher(talk.office, text, transport).found(after=after, watch=follow):
+                talk.result(asdict(each), f"{each.number} {each.author}{' held' if each.held else ''}")
+        finally:
+            await transport.close()
+
+    from pennypost.transport import NetworkTransport
+    from pennypost.watcher import Watcher
+
+    text = sys.stdin.readline(KEY_LIMIT)
+    asyncio.run(work())
 
 
 def _show(talk: Talk, identity: Identity, *, secret: bool = False) -> None:

@@ -1,9 +1,11 @@
 // NIP-17 messages by nostr-tools and by NDK. One JSON object in, one out; `library` is "nostr-tools" or "ndk".
 //   {"do": "write", "url", "secret", "to", "text", "subject", "reply"}   → {"id"}, posted at `url`
+//   {"do": "name", "text"}                                               → what nostr-tools reads in a name (NIP-19)
 //   {"do": "read", "url", "secret"}                                      → {"rumors": [{sender, content, kind, tags}, …]}
 import { hexToBytes } from '@noble/hashes/utils.js';
 import NDK, { giftUnwrap, giftWrap, NDKEvent, NDKPrivateKeySigner, NDKRelayAuthPolicies } from '@nostr-dev-kit/ndk';
 import { finalizeEvent, getPublicKey } from 'nostr-tools/pure';
+import { decode } from 'nostr-tools/nip19';
 import { Relay } from 'nostr-tools/relay';
 import { unwrapEvent, wrapEvent } from 'nostr-tools/nip17';
 
@@ -59,5 +61,6 @@ async function byNdk() {
   return { rumors };
 }
 
-console.log(JSON.stringify(await (given.library === 'ndk' ? byNdk() : byTools())));
+const work = given.do === 'name' ? async () => decode(given.text) : given.library === 'ndk' ? byNdk : byTools;
+console.log(JSON.stringify(await work()));
 process.exit(0);
