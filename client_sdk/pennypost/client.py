@@ -1,4 +1,4 @@
-"""The asynchronous client: one person, one home, one post office with its mint.
+"""The asynchronous client: one person, one home, one post office with its mint, or several.
 
 AsyncClient(office, home=…)
     .stamps            buy, balance, send, receive, check, restore          stamps.py
@@ -6,6 +6,7 @@ AsyncClient(office, home=…)
     .npub              who we are, made on first need                       keys.py
     .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    dispatch.py, outbox.py
     .outbox()          what has no answer yet; .flush() sends it            dispatch.py
+    .contacts          whom we know, whom we do not hear                    contacts.py
     .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py, nip17.py
     .addresses         make, publish, find: a scan key apart                addresses.py
     .sessions          publish, word, meet, send                                sessions/
@@ -21,31 +22,33 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Literal
 
 from pennypost.addresses import Addresses, uses_scan_key_on
 from pennypost.channels import Channels
+from pennypost.contacts import Contacts
 from pennypost.desk import Desk
 from pennypost.dispatch import Dispatch
 from pennypost.ecash_lock import EcashLocks
 from pennypost.exchange import Progress
 from pennypost.home import Home, default_home
 from pennypost.inbox import Inbox
-from pennypost.keys import Identity, load_identity, new_identity, person, scan_key_of
+from pennypost.keys import Identity, load_identity, new_identity, scan_key_of
 from pennypost.letters import Waiting, note_of
 from pennypost.lightning import Wallet, open_wallet
-from pennypost.mail import Mail, Mode, Privacy, Receipt, sum_up
+from pennypost.mail import Mail, Mode, Privacy, Receipt
 from pennypost.mint_client import MintClient
-from pennypost.nip17 import PlainInbox, merged
+from pennypost.nip17 import PlainInbox
 from pennypost.notices import Notices
 from pennypost.offers import Offers
 from pennypost.office import Office
 from pennypost.outbox import PATIENCE, Outbox
 from pennypost.paid_mail import PaidMail
 from pennypost.payments import Payments
-from pennypost.protocol import secp
+from pennypost.people import People
+from pennypost.protocol import nip19, secp
 from pennypost.protocol.errors import InvalidInput, InvalidKey, KeyExists, SessionsMissing
 from pennypost.protocol.event import Event
 from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
@@ -54,8 +57,8 @@ from pennypost.protocol.relay_info import read_postage
 from pennypost.protocol.scan_key import scan_secret_of
 from pennypost.protocol.stealth import Address, lifetime, wrap_letter
 from pennypost.purse import Purse
-from pennypost.stamps import Stamps
 from pennypost.store import Store
+from pennypost.together import together
 from pennypost.transport import NetworkTransport, Transport, parse_address
 
 if TYPE_CHECKING:
@@ -65,6 +68,8 @@ if TYPE_CHECKING:
 DAY: Final = 86_400
 KEEP: Final = 30 * DAY
 """Seconds that a letter is kept unless told otherwise."""
+OFFICES: Final = 16
+"""The most post offices of one client."""
 MAX_STAMPS: Final = 64
 """The most that one letter may cost unless told otherwise, in sat."""
 
@@ -74,7 +79,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        office: str | Sandbox,
+        office: str | Sandbox | Sequence[str],
         home: str | os.PathLike[str] | None = None,
         *,
         mint: str | None = None,
@@ -85,7 +90,7 @@ class AsyncClient:
         transport: Transport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`office` is an address, or a sandbox.
+        """`office` is an address, several, or a sandbox. Of several the first has the channels, offers and payments.
 
         `home` is the directory of keys and wallet: by default that of the person (`PENNYPOST_HOME`), with a sandbox
         memory alone. `mint` is the address of the mint, by default the office's own. `max_stamps` bounds what one
@@ -95,24 +100,35 @@ class AsyncClient:
 
         Nothing is dialled and nothing written before it is needed. Raises InvalidInput for an address that is none.
         """
-        if isinstance(office, str):
+        if isinstance(office, (str, Sequence)):
             self._home = Home(default_home() if home is None else home, passphrase)
-            url, self._transport = parse_address(office), transport or NetworkTransport()
+            urls, self._transport = _addresses(office), transport or NetworkTransport()
+            self._network = self._transport
         else:
             self._home = Home(home, passphrase)
-            url, self._transport = office.url, transport or office.transport()
+            urls, self._transport = [office.url], transport or office.transport()
             lightning = office.wallet() if lightning is None else lightning
-        # The sandbox is reached through memory; wallets, and relays that others name, never are.
-        self._network = self._transport if isinstance(office, str) else NetworkTransport()
+            # The sandbox is reached through memory; wallets, and relays that others name, never are.
+            self._network = NetworkTransport()
+        url = urls[0]
         # A wallet that was handed over is its owner's to close.
         self._own_wallet = open_wallet(lightning, self._network) if isinstance(lightning, str) else None
         self._lightning = self._own_wallet if isinstance(lightning, str) else lightning
         self._notice, self._clock = notice, clock
         self._store = Store(self._home)
-        self.office = Office(url, self._transport, self._store)
-        """The post office itself, below the letters: its prices, its feed."""
+        self.people = People(self._store, self._network, clock, self._tell)
+        """Names of people, and whose they are."""
+        self.contacts = Contacts(self._store, self.people, clock)
+        """Whom we know, and whom we do not want to hear."""
+        self.offices = [Office(each, self._transport, self._store) for each in urls]
+        """Where letters go and come from."""
+        self.office = self.offices[0]
+        """The first: where channels, offers, payments and prekeys are."""
         mint_client = MintClient(
-            parse_address(mint) if mint else url, self._transport, self._store, None if mint else self._named_mints
+            parse_address(mint) if mint else url,
+            self._transport,
+            self._store,
+            None if mint else self._named(self.office),
         )
         self.payments = Payments(self._store, lambda: self._lightning, clock)
         """Lightning payments, each payment hash once."""
@@ -123,11 +139,17 @@ class AsyncClient:
         exchange = self.purse.use(mint_client)
         under_way: set[str] = set()
         self._outbox = Outbox(self.office, exchange, self.purse, max_stamps, under_way)
-        self._dispatch = Dispatch([self._outbox], self._store, exchange.now, self._tell, under_way)
-        self.channels = Channels(self.office, self._store, self._outbox, lambda: self.identity, clock)
+        outboxes = [self._outbox]
+        for other in self.offices[1:]:
+            theirs = MintClient(other.url, self._transport, self._store, self._named(other))
+            outboxes.append(Outbox(other, self.purse.use(theirs), self.purse, max_stamps, under_way))
+        self._dispatch = Dispatch(outboxes, self._store, exchange.now, self._tell, under_way, max_stamps)
+        self.channels = Channels(self.office, self._store, self._outbox, lambda: self.identity, self.people, clock)
         """Channels of this home."""
         self._identity: Identity | None = None
-        desk = self._desk = Desk(self.office, self._store, self._outbox, lambda: self.identity, clock)
+        desk = self._desk = Desk(
+            self.office, self._store, self._outbox, lambda: self.identity, self.people, self.contacts, clock
+        )
         self.addresses = Addresses(desk)
         """Addresses with a scan key apart from the npub."""
         self._sessions: Sessions | None = None
@@ -135,14 +157,18 @@ class AsyncClient:
         """Messages with their payment."""
         self.offers = Offers(desk, self.payments, EcashLocks(exchange))
         """Texts for sale."""
-        self.stamps = Stamps(exchange, self.payments)
+        self.stamps = self.purse.stamps_of(exchange)
         """Stamps of the office's own mint."""
         self.notices = Notices(desk, self.payments, self.stamps, self._network)
         """Payments that tell of a letter."""
 
-    async def _named_mints(self) -> tuple[str, ...]:
-        """The mints whose stamps the office takes, for one that stands apart from its mint (NIP-11, fees)."""
-        return read_postage(await self.office.information(int(self._clock()))).mints
+    def _named(self, office: Office) -> Callable[[], Awaitable[tuple[str, ...]]]:
+        """Asks for the mints whose stamps an office takes, for one that stands apart from its mint (NIP-11, fees)."""
+
+        async def named() -> tuple[str, ...]:
+            return read_postage(await office.information(int(self._clock()))).mints
+
+        return named
 
     @property
     def npub(self) -> str:
@@ -195,11 +221,12 @@ class AsyncClient:
         reply_to: str = "",
         session: bool = False,
         once: str | None = None,
+        jitter: float = 0.0,
         dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
-        """Send a letter that only `to` (npub, nprofile or hex) can find and open.
+        """Send a letter that only `to` (npub, nprofile, hex or name@domain) can find and open.
 
         It is kept for `keep` seconds, rounded up to an hour, a day, a week or 30 days, and padded to 1, 4 or 16 KiB.
         The receipt says what the office answered; a refusal is in its `error`. Letters that an earlier run left
@@ -215,18 +242,24 @@ class AsyncClient:
         when the same text is sent to the same person again. With a key of your own (`once`, 1 to 200 characters) this
         holds for a year and after the answer too: the same call again says `duplicate` and costs nothing.
 
+        With `jitter` it is sealed and sent after a random time of up to so many seconds (at most an hour), so that its
+        time does not tell who was at the keyboard.
+
+        It goes to every office of this client, with a stamp at each; the receipt sums them up (`relays` has each). One
+        that does not answer gets it later.
+
         Raises InvalidKey, LetterTooLarge, OnceUsed, NoSession, SessionsMissing, NotEnoughStamps, PriceTooHigh, and then
         nothing was sent; OfficeUnreachable, ServerError or TooMany after `patience` seconds: the letter is in the
         outbox then where it was stamped, and goes with the next.
         """
-        receiver, scan, lasting = person(to), scan_key_of(to), lifetime(keep)
+        receiver, scan, lasting = await self.people.key(to), scan_key_of(to), lifetime(keep)
         if session and (mode != "stealth" or subject or reply_to):
             raise InvalidInput("a session has no other mode, no subjects and no replies")
         tags = message_tags(receiver, subject=subject, reply_to=reply_to)
         if dry_run:
             letters = self.sessions.letters(to, text, keep=lasting, dry_run=True) if session else None
             events = [self._wrap(receiver, scan, text, lasting, mode, tags)] if letters is None else await letters
-            return sum_up([await self._outbox.price(event) for event in events])
+            return await self._dispatch.price(events)
 
         async def seal() -> list[Event]:
             if session:
@@ -235,7 +268,14 @@ class AsyncClient:
 
         secret = self.identity.secret
         note = note_of(secret, receiver, once, text, lasting, session, mode, subject, reply_to)
-        return await self._dispatch.send(note, seal, patience, on_progress)
+        return await self._dispatch.send(note, seal, patience, on_progress, jitter)
+
+    async def who(self, name: str, *, accept: bool = False) -> str:
+        """The npub of somebody named by npub, nprofile, hex, or `name@domain` (NIP-05; its server is asked once a day).
+
+        `accept` takes the key that the name stands for now. Raises as People.key.
+        """
+        return nip19.encode_npub(await self.people.key(name, accept=accept))
 
     async def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
         """Send what is still in the outbox: the receipts of what has an answer now."""
@@ -252,37 +292,55 @@ class AsyncClient:
         again: bool = False,
         privacy: Privacy = "fast",
         mode: Mode | Literal["both"] = "stealth",
+        contacts_only: bool = False,
         on_progress: Progress | None = None,
     ) -> AsyncGenerator[Mail]:
-        """Letters to us, in the order they came, from where the last run stopped.
+        """Letters to us, in the order they came, from where the last run stopped; of all offices, each letter once.
 
         `mode` says which: those by stealth, those of programs with NIP-17, or both. The latter are asked for by our
         npub, and where the office wants it we sign in: it learns who we are, which stealth never tells it.
 
+        Letters of people who are blocked are passed over, with `contacts_only` those of all but contacts (`contacts`).
+
         `watch` waits for more and never ends; `again` shows everything that the office still keeps. A letter counts as
         read when the next one is asked for. Raises OfficeUnreachable, OfficeMisbehaves.
         """
-        if mode == "both":
-            sources = [
-                self.inbox(watch=watch, again=again, privacy=privacy, mode=each, on_progress=on_progress)
-                for each in ("stealth", "nip17")
-            ]
-            async with aclosing(merged(*sources)) as letters:
-                async for mail in letters:
-                    yield mail
-            return
+        modes: tuple[Mode, ...] = ("stealth", "nip17") if mode == "both" else (mode,)
+        sources = [
+            (office.url, self._read(office, each, watch, again, privacy, contacts_only, on_progress))
+            for office in self.offices
+            for each in modes
+        ]
+        async with aclosing(sources[0][1] if len(sources) == 1 else together(sources, self._tell)) as letters:
+            async for mail in letters:
+                yield mail
+
+    async def _read(
+        self,
+        office: Office,
+        mode: Mode,
+        watch: bool,
+        again: bool,
+        privacy: Privacy,
+        contacts_only: bool,
+        on_progress: Progress | None,
+    ) -> AsyncGenerator[Mail]:
+        async def shows(sender: bytes) -> bool:
+            return sender == self.identity.pub or await self.contacts.shows(sender, only=contacts_only)
+
         if mode == "nip17":
-            plain = PlainInbox(self.office, self._store, self.identity, self._clock)
+            plain = PlainInbox(office, self._store, self.identity, self._clock)
             try:
                 async with aclosing(plain.read(watch=watch, again=again, on_progress=on_progress)) as letters:
                     async for mail in letters:
-                        yield await self.paid.mark(mail)
+                        if await shows(nip19.parse_public_key(mail.sender)):
+                            yield await self.paid.mark(mail)
             finally:
                 await plain.close()
             return
         identity = self.identity
         scan = scan_secret_of(identity.secret) if await self._store.run(uses_scan_key_on, identity.pub) else None
-        reader = Inbox(self.office, self._store, identity, self._clock, lambda: self.sessions, scan)
+        reader = Inbox(office, self._store, identity, self._clock, lambda: self.sessions, shows, scan)
         letters = reader.read(watch=watch, again=again, privacy=privacy, on_progress=on_progress)
         try:
             async with aclosing(letters):
@@ -328,7 +386,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close connections and files; closing twice is harmless."""
-        await self.office.close()
+        for office in self.offices:
+            await office.close()
         if self._own_wallet is not None:
             await self._own_wallet.close()
         await self._network.close()
@@ -342,4 +401,13 @@ class AsyncClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.office.url!r}, home={str(self._home.path) if self._home.path else None!r})"
+        urls = ", ".join(each.url for each in self.offices)
+        return f"{type(self).__name__}({urls!r}, home={str(self._home.path) if self._home.path else None!r})"
+
+
+def _addresses(office: str | Sequence[str]) -> list[str]:
+    """The addresses of the offices, each once. Raises InvalidInput."""
+    urls = list(dict.fromkeys(parse_address(each) for each in ([office] if isinstance(office, str) else office)))
+    if not 0 < len(urls) <= OFFICES:
+        raise InvalidInput(f"a client has 1 to {OFFICES} post offices")
+    return urls

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -58,13 +58,15 @@ class Inbox:
         identity: Identity,
         clock: Callable[[], float],
         sessions: Callable[[], Sessions] | None = None,
+        shows: Callable[[bytes], Awaitable[bool]] | None = None,
         scan_secret: bytes | None = None,
     ) -> None:
-        """`sessions` gives what opens messages of sessions; without it they are passed over. `scan_secret` (32 bytes)
-        is that of a scan key apart from the npub; letters to the npub alone are found too.
+        """`sessions` gives what opens messages of sessions; without it they are passed over. `shows` says whose letters
+        are wanted: others' are passed over before anything is answered. `scan_secret` (32 bytes) is that of a scan key
+        apart from the npub; letters to the npub alone are found too.
         """
         self._office, self._store, self._identity, self._clock = office, store, identity, clock
-        self._sessions = sessions
+        self._sessions, self._shows = sessions, shows
         self._scan_secrets = [identity.secret] if scan_secret is None else [identity.secret, scan_secret]
         self._scanning = Scanning(self._scan_secrets, identity.pub)
 
@@ -153,6 +155,8 @@ class Inbox:
             return None
         sender, rumor = opened
         if not (is_message(rumor) or rumor.kind == KIND_SESSION) or (until is not None and until <= self._clock()):
+            return None
+        if self._shows is not None and not await self._shows(sender):
             return None
         kept_until = event.created_at + 30 * 86_400 if until is None else until
         if rumor.kind == KIND_SESSION:

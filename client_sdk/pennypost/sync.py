@@ -8,11 +8,13 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pennypost.addresses import Addresses as AsyncAddresses
 from pennypost.client import KEEP, MAX_STAMPS, AsyncClient
+from pennypost.contacts import Contact
+from pennypost.contacts import Contacts as AsyncContacts
 from pennypost.exchange import Progress
 from pennypost.ledger import Balance
 from pennypost.letters import Waiting
@@ -38,7 +40,7 @@ class Client:
 
     def __init__(
         self,
-        office: str | Sandbox,
+        office: str | Sandbox | Sequence[str],
         home: str | os.PathLike[str] | None = None,
         *,
         mint: str | None = None,
@@ -72,6 +74,8 @@ class Client:
         """Addresses with a scan key apart from the npub."""
         self.channels = Channels(self._client.channels, self._thread)
         """Channels of this home."""
+        self.contacts = Contacts(self._client.contacts, self._thread)
+        """Whom we know, and whom we do not want to hear."""
         # Given up without being closed, it ends by itself; so it does at exit, before a sandbox made earlier.
         self._at_exit = _stopper(self._thread)
         atexit.register(self._at_exit)
@@ -99,6 +103,7 @@ class Client:
         reply_to: str = "",
         session: bool = False,
         once: str | None = None,
+        jitter: float = 0.0,
         dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
@@ -114,11 +119,16 @@ class Client:
                 reply_to=reply_to,
                 session=session,
                 once=once,
+                jitter=jitter,
                 dry_run=dry_run,
                 patience=patience,
                 on_progress=on_progress,
             )
         )
+
+    def who(self, name: str, *, accept: bool = False) -> str:
+        """As AsyncClient.who."""
+        return self._thread.call(self._client.who(name, accept=accept))
 
     def flush(self, *, patience: float = PATIENCE) -> list[Receipt]:
         """As AsyncClient.flush."""
@@ -135,10 +145,18 @@ class Client:
         again: bool = False,
         privacy: Privacy = "fast",
         mode: Mode | Literal["both"] = "stealth",
+        contacts_only: bool = False,
         on_progress: Progress | None = None,
     ) -> Iterator[Mail]:
         """As AsyncClient.inbox."""
-        letters = self._client.inbox(watch=watch, again=again, privacy=privacy, mode=mode, on_progress=on_progress)
+        letters = self._client.inbox(
+            watch=watch,
+            again=again,
+            privacy=privacy,
+            mode=mode,
+            contacts_only=contacts_only,
+            on_progress=on_progress,
+        )
 
         async def next_letter() -> Mail | None:
             return await anext(letters, None)
@@ -179,6 +197,29 @@ def _stopper(thread: LoopThread) -> Callable[[], None]:
         thread.stop()
 
     return stop
+
+
+class Contacts:
+    """The sync face of pennypost.contacts.Contacts."""
+
+    def __init__(self, contacts: AsyncContacts, thread: LoopThread) -> None:
+        self._contacts, self._thread = contacts, thread
+
+    def add(self, who: str, name: str = "") -> Contact:
+        """As pennypost.contacts.Contacts.add."""
+        return self._thread.call(self._contacts.add(who, name))
+
+    def block(self, who: str, name: str = "") -> Contact:
+        """As pennypost.contacts.Contacts.block."""
+        return self._thread.call(self._contacts.block(who, name))
+
+    def remove(self, who: str) -> bool:
+        """As pennypost.contacts.Contacts.remove."""
+        return self._thread.call(self._contacts.remove(who))
+
+    def all(self) -> list[Contact]:
+        """As pennypost.contacts.Contacts.all."""
+        return self._thread.call(self._contacts.all())
 
 
 class Addresses:
