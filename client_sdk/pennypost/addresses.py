@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from pennypost.desk import Desk
-from pennypost.keys import person
 from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, Receipt
 from pennypost.outbox import ANSWER
@@ -76,9 +75,9 @@ class Addresses:
     async def find(self, who: str) -> str:
         """The address that somebody published at the office; the npub where he published none.
 
-        The office sees that somebody asks for it. Raises InvalidKey, OfficeUnreachable, OfficeMisbehaves.
+        The office sees that somebody asks for it. Raises as `People.key`, OfficeUnreachable, OfficeMisbehaves.
         """
-        pub = person(who)
+        pub = await self._desk.people.key(who)
         scan = _newest_scan(await self._desk.office.published(pub, KIND_MAIL_RELAYS))
         return nip19.encode_npub(pub) if scan is None else self._text(Address(pub, scan))
 

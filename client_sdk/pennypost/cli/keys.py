@@ -214,7 +214,7 @@ def scan(
 @app.command("find", cls=Command)
 def find(
     context: typer.Context,
-    who: Annotated[str, typer.Argument(help="npub, nprofile or 64 hex digits.")],
+    who: Annotated[str, typer.Argument(help="npub, nprofile, 64 hex digits or name@domain.")],
     home: HomeOption = None,
     office: OfficeOption = None,
     as_json: JsonOption = False,
