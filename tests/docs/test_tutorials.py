@@ -17,6 +17,7 @@ SAID = {
     "paid_messages.py": "asked for an invoice: a question on charts\npaid 21 sat\n"
     "Which signal do you see? – with 21 sat\n",
     "notice.py": "True 10 sat\nhello Bob\n",
+    "sessions.py": "met Bob: True\n['the first']\n['and back']\n['number 0', 'number 1', 'number 2']\nagain: []\n",
     "offers.py": "audit, October for 500 sat\nThe audit: rotate your keys.\nsettled: 1\n",
 }
 
