@@ -34,8 +34,20 @@ from pennypost.protocol.errors import (
     WalletRefuses,
     WalletUnreachable,
 )
-from pennypost.protocol.event import Event, tag_value
-from pennypost.protocol.nip47 import Encryption, Progress, Transaction, WalletInfo, WalletLink, WalletResponse
+from pennypost.protocol.nip47 import Progress, Transaction, WalletInfo, WalletLink, WalletResponse
+from pennypost.protocol.nip47_line import (
+    ANSWERS,
+    INFO,
+    NONSENSE,
+    Answer,
+    Leave,
+    LineState,
+    Ready,
+    Send,
+    Step,
+    Unanswered,
+)
+from pennypost.protocol.nip47_line import Received as PaymentReceived
 from pennypost.transport import Transport, WebSocket
 
 FRAME_LIMIT: Final = 256 * 1024
@@ -44,12 +56,8 @@ WAITING: Final = 64
 """Most requests under way."""
 UNREAD: Final = 1_000
 """Most notifications that wait to be read; the oldest goes first."""
-NONSENSE: Final = 1_000
-"""Frames in a row that nobody asked for before the relay is left."""
 STALE: Final = 60
 """Seconds past our own patience that a request may still be acted on: clocks differ."""
-
-_INFO, _ANSWERS = "info", "answers"
 
 REFUSALS: Final = {
     "NOT_IMPLEMENTED": WalletCannot,
@@ -252,14 +260,11 @@ class _Line:
 
     def __init__(self, session: nip47.WalletSession, url: str, socket: WebSocket, clock: Callable[[], float]) -> None:
         self.alive = True
-        self.info: WalletInfo | None = None
-        self._session, self._url, self._socket, self._clock = session, url, socket, clock
-        self._waiting: dict[str, tuple[asyncio.Future[WalletResponse], Encryption]] = {}
+        self._state = LineState(session, url)
+        self._socket, self._clock = socket, clock
+        self._waiting: dict[str, asyncio.Future[WalletResponse]] = {}
         self._listeners: set[asyncio.Queue[Transaction | None]] = set()
-        self._complete = {name: asyncio.Event() for name in (_INFO, _ANSWERS)}
-        self._closed: set[str] = set()
-        self._auth: str | None = None
-        self._resent = self._nonsense = 0
+        self._ready = {name: asyncio.Event() for name in (INFO, ANSWERS)}
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
@@ -273,10 +278,10 @@ class _Line:
             raise WalletUnreachable("its relay does not answer") from None
         line = cls(session, url, socket, clock)
         try:
-            for name in (_INFO, _ANSWERS):
-                await line._subscribe(name)
+            for name, ready in line._ready.items():
+                await socket.send(line._state.subscribe(name))
                 async with asyncio.timeout(ASKING):
-                    await line._complete[name].wait()
+                    await ready.wait()
                 if not line.alive:
                     raise WalletUnreachable("its relay does not answer")
         except (TimeoutError, OfficeUnreachable):
@@ -288,8 +293,9 @@ class _Line:
         return line
 
     @property
-    def _encryption(self) -> Encryption:
-        return Encryption.NIP44 if self.info is None else self.info.encryption
+    def info(self) -> WalletInfo | None:
+        """The wallet's own word, where its relay has it."""
+        return self._state.info
 
     def must_have(self, method: str) -> None:
         """Raises WalletCannot for what the wallet says it does not do."""
@@ -298,20 +304,15 @@ class _Line:
 
     async def ask(self, method: str, params: Mapping[str, object], seconds: float) -> WalletResponse:
         """Raises WalletUnreachable where nothing was sent or the relay refused it, else _Broken or TimeoutError."""
-        if len(self._waiting) >= WAITING:
+        if self._state.waiting >= WAITING:
             raise WalletUnreachable("too much waits for its answers")
-        now, encryption = int(self._clock()), self._encryption
-        event = self._session.request(
-            method,
-            params,
-            encryption,
-            created_at=now,
-            expires_at=now + int(seconds) + STALE,
-            nonce=secrets.token_bytes(32),
-            aux=secrets.token_bytes(32),
+        now = int(self._clock())
+        nonce, aux = secrets.token_bytes(32), secrets.token_bytes(32)
+        event = self._state.request(
+            method, params, now=now, expires_at=now + int(seconds) + STALE, nonce=nonce, aux=aux
         )
         answer: asyncio.Future[WalletResponse] = asyncio.get_running_loop().create_future()
-        self._waiting[event.id] = answer, encryption
+        self._waiting[event.id] = answer
         try:
             async with asyncio.timeout(seconds):
                 try:
@@ -320,6 +321,7 @@ class _Line:
                     raise _Broken from None
                 return await answer
         finally:
+            self._state.forget(event.id)
             del self._waiting[event.id]
             if answer.done() and not answer.cancelled():
                 answer.exception()
@@ -340,18 +342,15 @@ class _Line:
         await asyncio.wait({self._reader})
         await self._socket.close()
 
-    async def _subscribe(self, name: str) -> None:
-        session = self._session
-        wanted = session.info_filter() if name == _INFO else session.answer_filter(self._encryption)
-        await self._socket.send(frames.req_frame(name, wanted))
-
     async def _read(self) -> None:
         try:
-            while self._nonsense < NONSENSE:
+            while self._state.nonsense < NONSENSE:
                 text = await self._socket.receive()
-                self._nonsense += 1
+                self._state.nonsense += 1
                 with suppress(InvalidInput):
-                    await self._take(frames.parse_relay_frame(text))
+                    message = frames.parse_relay_frame(text)
+                    for step in self._state.take(message, now=int(self._clock()), aux=secrets.token_bytes(32)):
+                        await self._follow(step)
         except (OfficeUnreachable, OfficeMisbehaves):
             pass
         finally:
@@ -359,78 +358,32 @@ class _Line:
 
     def _end(self) -> None:
         self.alive = False
-        for answer, _ in self._waiting.values():
+        for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(_Broken())
         for queue in self._listeners:
             _offer(queue, None)
-        for complete in self._complete.values():
-            complete.set()
+        for ready in self._ready.values():
+            ready.set()
 
-    async def _take(self, message: frames.RelayMessage) -> None:
-        match message:
-            case frames.EventMessage(subscription=name, event=event) if name == _INFO:
-                await self._take_info(event)
-            case frames.EventMessage(subscription=name, event=event) if name == _ANSWERS:
-                self._take_answer(event)
-            case frames.EoseMessage(subscription=name) if name in self._complete:
-                self._complete[name].set()
-                self._nonsense = 0
-            case frames.OkMessage(id=id, accepted=accepted):
-                await self._take_ok(id, accepted)
-            case frames.AuthMessage(challenge=challenge):
-                await self._authenticate(challenge)
-            case frames.ClosedMessage(subscription=name, message=reason) if name in self._complete:
-                if not reason.startswith("auth-required:") or self._resent > len(self._complete):
-                    raise OfficeMisbehaves("it refuses the subscription")
-                self._closed.add(name)
-            case _:
-                return
-
-    async def _take_info(self, event: Event) -> None:
-        info = self._session.read_info(event)
-        if info is None or (self.info is not None and info.since < self.info.since):
-            return
-        before, self.info = self._encryption, info
-        self._nonsense = 0
-        if self._encryption is not before and self._complete[_INFO].is_set():
-            await self._subscribe(_ANSWERS)
-
-    def _take_answer(self, event: Event) -> None:
-        waiting = self._waiting.get(tag_value(event, "e") or "")
-        if waiting is None:
-            if (payment := self._session.read_notification(event)) is not None:
-                self._nonsense = 0
+    async def _follow(self, step: Step) -> None:
+        match step:
+            case Send(frame):
+                await self._socket.send(frame)
+            case Ready(name):
+                self._ready[name].set()
+            case Answer(request, response):
+                if not (answer := self._waiting[request]).done():
+                    answer.set_result(response)
+            case Unanswered(request, taken):
+                if not (answer := self._waiting[request]).done():
+                    refused = WalletUnreachable("its relay does not take the request")
+                    answer.set_exception(_Broken() if taken else refused)
+            case PaymentReceived(payment):
                 for queue in self._listeners:
                     _offer(queue, payment)
-            return
-        answer, encryption = waiting
-        try:
-            response = self._session.read_response(event, encryption)
-        except InvalidPayload:
-            # Signed by the wallet, and not to be read: waiting longer would not help.
-            if not answer.done():
-                answer.set_exception(_Broken())
-            return
-        if response is not None and not answer.done():
-            self._nonsense = 0
-            answer.set_result(response)
-
-    async def _take_ok(self, id: str, accepted: bool) -> None:
-        if id == self._auth and accepted:
-            while self._closed:
-                self._resent += 1
-                await self._subscribe(self._closed.pop())
-        elif not accepted and id in self._waiting:
-            answer, _ = self._waiting[id]
-            if not answer.done():
-                answer.set_exception(WalletUnreachable("its relay does not take the request"))
-
-    async def _authenticate(self, challenge: str) -> None:
-        now = int(self._clock())
-        event = self._session.auth(self._url, challenge, created_at=now, aux=secrets.token_bytes(32))
-        self._auth = event.id
-        await self._socket.send(frames.auth_frame(event))
+            case Leave():
+                raise OfficeMisbehaves("it refuses the subscription")
 
 
 def _offer(queue: asyncio.Queue[Any], found: Transaction | None) -> None:

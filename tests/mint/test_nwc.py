@@ -113,7 +113,7 @@ async def test_a_wallet_that_learns_nip44_is_spoken_to_in_it(node: NwcNode, wall
     assert info is not None
     later = wallet.event(13194, info.content, info.tags)
     await wallet.publish(later)
-    await condition(lambda: node._line._connection.encryption == "nip44_v2")  # type: ignore[union-attr]
+    await condition(lambda: node._line._connection._state.encryption == "nip44_v2")  # type: ignore[union-attr]
     await node.check()
     assert wallet.encryptions == ["nip04", "nip44_v2"]
 

@@ -25,18 +25,27 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from pennypost.protocol import frames
 from pennypost.protocol.errors import (
     InvalidInput,
-    InvalidPayload,
     LightningUnavailable,
 )
-from pennypost.protocol.event import Event, tag_value
-from pennypost.protocol.filter import Filter
 from pennypost.protocol.nip47 import (
-    Encryption,
     Transaction,
     WalletInfo,
     WalletLink,
     WalletResponse,
     WalletSession,
+)
+from pennypost.protocol.nip47_line import (
+    ANSWERS,
+    INFO,
+    NONSENSE,
+    Answer,
+    Leave,
+    LineState,
+    Ready,
+    Received,
+    Send,
+    Step,
+    Unanswered,
 )
 
 OPEN_SECONDS = 10.0
@@ -57,9 +66,6 @@ WAITING = 64
 UNREAD = 1_000
 """Most notices of payments that wait to be read; what is more is found by look-ups."""
 
-NONSENSE = 1_000
-"""Frames in a row that nobody asked for before the relay is left."""
-
 SILENT = 3
 """Requests in a row without an answer before another relay is tried."""
 
@@ -68,9 +74,6 @@ PING = 20.0
 
 BACK_OFF = (1.0, 60.0)
 """First and longest pause after a relay could not be reached; it doubles in between."""
-
-_INFO, _ANSWERS = "info", "answers"
-_RESENT = 2
 
 
 class WalletLine:
@@ -167,16 +170,10 @@ class _Connection:
 
     def __init__(self, session: WalletSession, url: str, socket: ClientConnection) -> None:
         self.alive = True
-        self.info: WalletInfo | None = None
         self.listeners: set[asyncio.Queue[Transaction | None]] = set()
-        self._session, self._url, self._socket = session, url, socket
-        self._waiting: dict[str, tuple[asyncio.Future[WalletResponse], Encryption]] = {}
-        self._complete = {name: asyncio.Event() for name in (_INFO, _ANSWERS)}
-        self._auth: str | None = None
-        self._authenticated = False
-        self._closed: set[str] = set()
-        self._resent = 0
-        self._nonsense = 0
+        self._state, self._socket = LineState(session, url), socket
+        self._waiting: dict[str, asyncio.Future[WalletResponse]] = {}
+        self._ready = {name: asyncio.Event() for name in (INFO, ANSWERS)}
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
@@ -199,10 +196,10 @@ class _Connection:
             raise LightningUnavailable from None
         connection = cls(session, url, socket)
         try:
-            for name in (_INFO, _ANSWERS):
-                await connection._subscribe(name)
+            for name, ready in connection._ready.items():
+                await connection._send(connection._state.subscribe(name))
                 async with asyncio.timeout(OPEN_SECONDS):
-                    await connection._complete[name].wait()
+                    await ready.wait()
                 if not connection.alive:
                     raise LightningUnavailable
         except TimeoutError:
@@ -214,31 +211,24 @@ class _Connection:
         return connection
 
     @property
-    def encryption(self) -> Encryption:
-        """NIP-44, unless the wallet's own word is that it knows only NIP-04."""
-        return Encryption.NIP44 if self.info is None else self.info.encryption
+    def info(self) -> WalletInfo | None:
+        """The wallet's own word, where its relay has it."""
+        return self._state.info
 
     async def ask(self, method: str, params: Mapping[str, object]) -> WalletResponse:
         """Raises LightningUnavailable, TimeoutError when the wallet does not answer."""
-        if len(self._waiting) >= WAITING:
+        if self._state.waiting >= WAITING:
             raise LightningUnavailable
-        now, encryption = int(time.time()), self.encryption
-        event = self._session.request(
-            method,
-            params,
-            encryption,
-            created_at=now,
-            expires_at=now + STALE_SECONDS,
-            nonce=secrets.token_bytes(32),
-            aux=secrets.token_bytes(32),
-        )
+        now, nonce, aux = int(time.time()), secrets.token_bytes(32), secrets.token_bytes(32)
+        event = self._state.request(method, params, now=now, expires_at=now + STALE_SECONDS, nonce=nonce, aux=aux)
         answer: asyncio.Future[WalletResponse] = asyncio.get_running_loop().create_future()
-        self._waiting[event.id] = answer, encryption
+        self._waiting[event.id] = answer
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._send(frames.event_frame(event))
                 return await answer
         finally:
+            self._state.forget(event.id)
             del self._waiting[event.id]
             # Nobody reads it any more, so it is read here.
             if answer.done() and not answer.cancelled():
@@ -250,10 +240,6 @@ class _Connection:
         await asyncio.wait({self._reader})
         await self._socket.close()
 
-    async def _subscribe(self, name: str) -> None:
-        wanted: Filter = self._session.info_filter() if name == _INFO else self._session.answer_filter(self.encryption)
-        await self._send(frames.req_frame(name, wanted))
-
     async def _send(self, text: str) -> None:
         try:
             await self._socket.send(text)
@@ -262,11 +248,13 @@ class _Connection:
 
     async def _read(self) -> None:
         try:
-            while self._nonsense < NONSENSE:
+            while self._state.nonsense < NONSENSE:
                 text = await self._socket.recv()
-                self._nonsense += 1
+                self._state.nonsense += 1
                 try:
-                    await self._take(frames.parse_relay_frame(text))
+                    message = frames.parse_relay_frame(text)
+                    for step in self._state.take(message, now=int(time.time()), aux=secrets.token_bytes(32)):
+                        await self._follow(step)
                 except InvalidInput:
                     continue
         except (ConnectionClosed, LightningUnavailable):
@@ -276,89 +264,31 @@ class _Connection:
 
     def _end(self) -> None:
         self.alive = False
-        for answer, _ in self._waiting.values():
+        for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(LightningUnavailable())
         for queue in self.listeners:
             _offer(queue, None)
-        for complete in self._complete.values():
-            complete.set()
+        for ready in self._ready.values():
+            ready.set()
 
-    async def _take(self, message: frames.RelayMessage) -> None:
-        match message:
-            case frames.EventMessage(subscription=name, event=event) if name == _INFO:
-                await self._take_info(event)
-            case frames.EventMessage(subscription=name, event=event) if name == _ANSWERS:
-                self._take_answer(event)
-            case frames.EoseMessage(subscription=name) if name in self._complete:
-                self._complete[name].set()
-                self._nonsense = 0
-            case frames.OkMessage(id=id, accepted=accepted):
-                await self._take_ok(id, accepted)
-            case frames.AuthMessage(challenge=challenge):
-                await self._authenticate(challenge)
-            case frames.ClosedMessage(subscription=name, message=reason) if name in self._complete:
-                if not reason.startswith("auth-required:"):
-                    raise LightningUnavailable
-                self._closed.add(name)
-                if self._authenticated:
-                    await self._resubscribe()
-            case _:
-                return
-
-    async def _take_info(self, event: Event) -> None:
-        info = self._session.read_info(event)
-        if info is None or (self.info is not None and info.since < self.info.since):
-            return
-        before, self.info = self.encryption, info
-        self._nonsense = 0
-        if self.encryption is not before and self._complete[_INFO].is_set():
-            await self._subscribe(_ANSWERS)
-
-    def _take_answer(self, event: Event) -> None:
-        waiting = self._waiting.get(tag_value(event, "e") or "")
-        if waiting is None:
-            if (payment := self._session.read_notification(event)) is not None:
-                self._nonsense = 0
+    async def _follow(self, step: Step) -> None:
+        match step:
+            case Send(frame):
+                await self._send(frame)
+            case Ready(name):
+                self._ready[name].set()
+            case Answer(request, response):
+                if not (answer := self._waiting[request]).done():
+                    answer.set_result(response)
+            case Unanswered(request):
+                if not (answer := self._waiting[request]).done():
+                    answer.set_exception(LightningUnavailable())
+            case Received(payment):
                 for queue in self.listeners:
                     _offer(queue, payment)
-            return
-        answer, encryption = waiting
-        try:
-            response = self._session.read_response(event, encryption)
-        except InvalidPayload:
-            # Signed by the wallet, and not to be read: waiting longer would not help.
-            if not answer.done():
-                answer.set_exception(LightningUnavailable())
-            return
-        if response is not None and not answer.done():
-            self._nonsense = 0
-            answer.set_result(response)
-
-    async def _take_ok(self, id: str, accepted: bool) -> None:
-        if id == self._auth:
-            if not accepted:
+            case Leave():
                 raise LightningUnavailable
-            self._authenticated = True
-            await self._resubscribe()
-        elif not accepted and id in self._waiting:
-            answer, _ = self._waiting[id]
-            if not answer.done():
-                answer.set_exception(LightningUnavailable())
-
-    async def _authenticate(self, challenge: str) -> None:
-        event = self._session.auth(self._url, challenge, created_at=int(time.time()), aux=secrets.token_bytes(32))
-        self._auth = event.id
-        await self._send(frames.auth_frame(event))
-
-    async def _resubscribe(self) -> None:
-        """Asks again for what the relay would not send to a stranger."""
-        if self._closed:
-            self._resent += 1
-        if self._resent > _RESENT:
-            raise LightningUnavailable
-        while self._closed:
-            await self._subscribe(self._closed.pop())
 
 
 def _offer(queue: asyncio.Queue[Transaction | None], found: Transaction | None) -> None:
