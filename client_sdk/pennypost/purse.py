@@ -97,10 +97,15 @@ class Purse:
     async def at(self, mint: str | None = None) -> Stamps:
         """The stamps of one known mint, by default the office's own. Raises OtherMint, InvalidInput."""
         url = self._own if mint is None else parse_address(mint)
+        if url not in self._stamps and url not in await self.mints():
+            raise OtherMint
+        return self.stamps_of(self._exchange(url))
+
+    def stamps_of(self, exchange: Exchange) -> Stamps:
+        """The one Stamps of an exchange: two would take up each other's open purchases."""
+        url = exchange.mint.url
         if url not in self._stamps:
-            if url not in await self.mints():
-                raise OtherMint
-            self._stamps[url] = Stamps(self._exchange(url), self._payments)
+            self._stamps[url] = Stamps(exchange, self._payments)
         return self._stamps[url]
 
     async def balances(self) -> dict[str, Balance]:

@@ -103,6 +103,11 @@ async def test_buy_count_and_receive_by_mint(make: Make, office: Sandbox, other:
     ]
 
 
+async def test_two_ways_to_one_mint_are_one_wallet(make: Make, tmp_path: Path) -> None:
+    alice = make(tmp_path / "alice")
+    assert await alice.purse.at() is alice.stamps is await alice.purse.at(alice.stamps.mint.url)
+
+
 async def test_a_letter_takes_stamps_that_its_office_accepts(
     make: Make, office: Sandbox, other: str, tmp_path: Path
 ) -> None:

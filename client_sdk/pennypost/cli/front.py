@@ -82,8 +82,7 @@ async def passes(client: AsyncClient) -> str:
     if answer.headers.get("age", "0") != "0":
         raise ProxyInTheWay("a cache answers for the post office: what is new is seen late, or never")
     try:
-        document: Any = msgspec.json.decode(answer.body)
-        named = document.get("payments_url") if isinstance(document, dict) else None
+        named = msgspec.json.decode(answer.body, type=dict[str, Any]).get("payments_url")
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise ProxyInTheWay("something else answers at this address: what is behind it is not asked") from None
     if isinstance(named, str) and named and _origin(named) != _origin(url):
