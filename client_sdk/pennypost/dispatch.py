@@ -69,8 +69,8 @@ class Dispatch:
         if not 0 <= jitter <= JITTER:
             raise InvalidInput("a letter waits for an hour at most")
         ids = await self._store.run(letters.known_on, note, frozenset(self._under_way))
-        begun = bool(ids)
-        self._under_way.update(ids)
+        begun, own = bool(ids), set(ids)
+        self._under_way |= own
         try:
             if not self._flushed:
                 await self._catch_up(min(patience, CATCH_UP))
@@ -79,6 +79,8 @@ class Dispatch:
                     await asyncio.sleep(random.SystemRandom().uniform(0, jitter))
                 events = await seal()
                 await self._afford(events)
+                own.update(each.id for each in events)
+                self._under_way |= own
                 ids = await self._draft(note, events)
             else:
                 await self._store.run(join_on, ids, [each.url for each in self._outboxes], self._now())
@@ -86,7 +88,7 @@ class Dispatch:
                 self._tell("This letter was still in the outbox: it goes on, and no other is sent.")
             return await self._deliver(ids, patience, on_progress)
         finally:
-            self._under_way.difference_update(ids)
+            self._under_way -= own
 
     async def price(self, events: Sequence[Event]) -> Receipt:
         """What these letters would cost at all offices, with the code `dry-run`; raises where none tells its price."""
@@ -138,7 +140,6 @@ class Dispatch:
 
     async def _draft(self, note: Note, events: Sequence[Event]) -> list[str]:
         """The ids of the letters, written down; those of another call with the same key, where it was faster."""
-        self._under_way.update(each.id for each in events)
 
         def draft_on(connection: sqlite3.Connection) -> list[str]:
             known = [] if note.once is None else letters.known_on(connection, note)
@@ -154,12 +155,12 @@ class Dispatch:
 
     async def _deliver(self, ids: Sequence[str], patience: float, on_progress: Progress | None) -> Receipt:
         places = [(id, outbox) for id in ids for outbox in self._outboxes]
-        enough = asyncio.Event()
+        enough = {id: asyncio.Event() for id in ids}
 
         async def one(id: str, outbox: Outbox) -> Receipt | PennypostError | None:
-            done = await _tried(outbox.go_on(id, patience, on_progress, enough))
+            done = await _tried(outbox.go_on(id, patience, on_progress, enough[id]))
             if isinstance(done, Receipt) and done.accepted:
-                enough.set()
+                enough[id].set()
             return done
 
         done = await asyncio.gather(*(one(id, outbox) for id, outbox in places))

@@ -165,13 +165,13 @@ async def test_the_same_call_in_the_same_process(client: Make, meddler: Meddler,
 async def test_a_draft_that_cannot_be_stamped_blocks_no_other(client: Make, meddler: Meddler, tmp_path: Path) -> None:
     told: list[str] = []
     alice, bob = await stamped(client, tmp_path, transport=meddler, stamps=1), client()
-    written = sign_event(b"\x02" * 32, created_at=int(time.time()), kind=1, tags=[], content="", aux=bytes(32))
-    draft = Letter(written, alice.office.url, state="drafted")
-    await alice._store.run(write_letter_on, draft, [], 0)
     meddler.frames = with_ok("error: later")
     with pytest.raises(ServerError):
         await alice.send(bob.npub, "x", patience=0)
     meddler.honest()
+    written = sign_event(b"\x02" * 32, created_at=int(time.time()), kind=1, tags=[], content="", aux=bytes(32))
+    draft = Letter(written, alice.office.url, state="drafted")
+    await alice._store.run(write_letter_on, draft, [], 0)
     later = client(tmp_path, notice=told.append)
     (receipt,) = await later.flush()
     assert receipt.accepted and await texts(bob) == ["x"]
