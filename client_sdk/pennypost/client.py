@@ -10,7 +10,7 @@ AsyncClient(office, home=…)
     .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py, nip17.py
     .addresses         make, publish, find: a scan key apart                addresses.py
     .sessions          publish, word, meet, send                                sessions/
-    .channels          create, invite, post, read                               channels.py
+    .channels          create, invite, post, read                               channels/
     .payments          Lightning payments, each payment hash once           payments.py
     .paid              messages with their payment                          paid_mail.py
     .offers            texts for sale                                       offers.py

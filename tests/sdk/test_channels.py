@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from pennypost import AsyncClient, Client, Sandbox, ledger
-from pennypost.channel_reader import Post
+from pennypost.channels.reader import Post
 from pennypost.home import DATABASE
 from pennypost.protocol.channel import encode_grant, parse_grant
 from pennypost.protocol.errors import (

@@ -11,7 +11,7 @@ from pennypost.notices import Notices as AsyncNotices
 from pennypost.offers import Offers as AsyncOffers
 from pennypost.paid_mail import PaidMail as AsyncPaidMail
 from pennypost.protocol.errors import NotAnswered
-from pennypost.sync_trade import Notices, Offers, PaidMail
+from pennypost.sync.trade import Notices, Offers, PaidMail
 
 
 @pytest.mark.parametrize(

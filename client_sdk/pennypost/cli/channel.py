@@ -16,8 +16,8 @@ from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pennypost.channel_book import Channel
-    from pennypost.channel_reader import Post
+    from pennypost.channels.book import Channel
+    from pennypost.channels.reader import Post
     from pennypost.client import AsyncClient
     from pennypost.mail import Receipt
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from pennypost.channel_book import CONTROL, KEEP, keys_on, move_on, places_on, take_on, tidy_on
+from pennypost.channels.book import CONTROL, KEEP, keys_on, move_on, places_on, take_on, tidy_on
 from pennypost.exchange import Progress
 from pennypost.inbox import PAUSE, SCAN_LIMIT, WAIT, bodies, remember_on, was_seen_on
 from pennypost.keys import Identity

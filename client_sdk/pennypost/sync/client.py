@@ -26,9 +26,9 @@ from pennypost.protocol.errors import PennypostError
 from pennypost.purse import Purse as AsyncPurse
 from pennypost.stamps import Check
 from pennypost.stamps import Stamps as AsyncStamps
-from pennypost.sync_channels import Channels
-from pennypost.sync_sessions import Sessions
-from pennypost.sync_trade import Notices, Offers, PaidMail
+from pennypost.sync.channels import Channels
+from pennypost.sync.sessions import Sessions
+from pennypost.sync.trade import Notices, Offers, PaidMail
 from pennypost.threads import LoopThread
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@
 The owner's word counts: invitations and changes are sealed letters by him, numbered, and an older one changes nothing.
 Such a letter is the same event however often it is made, so a repeat after a crash costs no second stamp. Keys of
 epochs that are over are deleted once the feed has been read to its end; what was not read by then nobody opens any
-more. Reading is in channel_reader.py, what is kept of channels in channel_book.py.
+more. Reading is in reader.py, what is kept of channels in book.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from pennypost.channel_book import (
+from pennypost.channels.book import (
     KEEP,
     Channel,
     accept_on,
@@ -36,7 +36,7 @@ from pennypost.channel_book import (
     told_on,
     untold_on,
 )
-from pennypost.channel_reader import Post, Reader
+from pennypost.channels.reader import Post, Reader
 from pennypost.exchange import Progress
 from pennypost.keys import Identity
 from pennypost.mail import Privacy, Receipt

@@ -1,4 +1,4 @@
-"""The sync face of sessions; see sync.py."""
+"""The sync face of sessions; see client.py."""
 
 from __future__ import annotations
 

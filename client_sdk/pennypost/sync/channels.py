@@ -1,13 +1,13 @@
-"""The sync face of channels; see sync.py."""
+"""The sync face of channels; see client.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pennypost.channel_book import KEEP, Channel
-from pennypost.channel_reader import Post
-from pennypost.channels import PERIOD
-from pennypost.channels import Channels as AsyncChannels
+from pennypost.channels.book import KEEP, Channel
+from pennypost.channels.channels import PERIOD
+from pennypost.channels.channels import Channels as AsyncChannels
+from pennypost.channels.reader import Post
 from pennypost.exchange import Progress
 from pennypost.mail import Privacy, Receipt
 from pennypost.outbox import PATIENCE
