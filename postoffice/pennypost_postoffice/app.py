@@ -201,7 +201,7 @@ class Service:
 def _posts(router: APIRouter) -> dict[str, Endpoint]:
     """The endpoints of POSTs to one path each: they take a request, return a response and raise nothing."""
     routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    return {route.path: route.endpoint for route in routes if "POST" in route.methods and "{" not in route.path}
+    return {route.path: route.endpoint for route in routes if "POST" in (route.methods or ()) and "{" not in route.path}
 
 
 def _spent(last_use: LastUse, mint: Mint | None) -> Callable[[Iterable[bytes]], None]:

@@ -80,6 +80,26 @@ async def test_a_browser_may_ask_before_it_asks(server: Server) -> None:
     assert refused.headers.get_list("access-control-allow-origin") == ["*"]
 
 
+POSTED = ["swap", "mint/bolt11", "mint/bolt11/batch", "mint/quote/bolt11", "mint/quote/bolt11/check", "checkstate"]
+
+
+@pytest.mark.parametrize("path", [*POSTED, "restore", "melt", "melt/quote/bolt11", "mint/nothing"])
+async def test_a_browser_and_another_program_are_answered_alike(server: Server, path: str) -> None:
+    """What a browser sends goes through the framework, the rest past it."""
+    browser = {"origin": "https://wallet.example"}
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        for body in (b"", b"[]", b"{}", b'{"Ys":["02%b"]}' % (b"0" * 64), b'{"outputs":[]}', b'{"quotes":[]}'):
+            near, far = (
+                await http.post(f"/v1/{path}", content=body, headers=browser),
+                await http.post(f"/v1/{path}", content=body),
+            )
+            assert near.status_code == far.status_code
+            assert near.content == far.content
+            only_for_browsers = {"access-control-expose-headers", "vary", "date"}
+            assert set(near.headers) - only_for_browsers == set(far.headers) - only_for_browsers
+            assert far.headers.get_list("access-control-allow-origin") == ["*"]
+
+
 async def test_a_crypto_process_that_is_killed_loses_no_swap(server: Server, mint: MintClient) -> None:
     stamps = await mint.buy(60)
 
