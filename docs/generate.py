@@ -198,6 +198,7 @@ CLIENT_FACES = {
     "paid": ("pennypost.paid_mail", "PaidMail"),
     "offers": ("pennypost.offers", "Offers"),
     "notices": ("pennypost.notices", "Notices"),
+    "addresses": ("pennypost.addresses", "Addresses"),
     "contacts": ("pennypost.contacts", "Contacts"),
     "channels": ("pennypost.channels", "Channels"),
     "sessions": ("pennypost.sessions.sessions", "Sessions"),
