@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 
 from pennypost.protocol.price import parse_prices
+from pennypost_mint.runtime.settings import load_settings
+from pennypost_postoffice.app import Service
 from tests.postoffice.house import House, open_house
-from tests.support.server import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -75,9 +77,11 @@ async def test_real_money_is_not_called_play_money(house: House) -> None:
 
 
 async def test_a_mint_alone_has_a_page_too(tmp_path: Path) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        with Server(tmp_path, arguments=["--role", "mint"]) as server:
-            page = await http.get(server.url, headers={"accept": "text/html"})
-            assert page.headers["content-type"].startswith("text/html") and "PLAY MONEY" in page.text
-            assert (await http.get(server.url)).headers["content-type"].startswith("text/plain")
-            assert (await http.get(f"{server.url}/operator/login")).status_code == 200
+    service = await Service.open(load_settings({}, data_dir=tmp_path, role="mint"), in_process=True)
+    transport: Any = httpx.ASGITransport(service.asgi)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://mint") as http:
+        page = await http.get("/", headers={"accept": "text/html"})
+        assert page.headers["content-type"].startswith("text/html") and "PLAY MONEY" in page.text
+        assert (await http.get("/")).headers["content-type"].startswith("text/plain")
+        assert (await http.get("/operator/login")).status_code == 200
+    await service.close()

@@ -18,11 +18,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import update
 
-from pennypost.protocol.errors import LinkInvalid
+from pennypost.protocol.errors import LinkInvalid, NotFound
 from pennypost.protocol.nip98 import http_auth
-from pennypost.protocol.price import parse_prices
-from pennypost_mint.api import pay_play_invoice
+from pennypost.protocol.price import PriceList, parse_prices
+from pennypost_mint.api import Keyring, pay_play_invoice
 from pennypost_postoffice.operate.prices import asked, set_on
+from pennypost_postoffice.pages.operator import keysets, money, prices, quotes
+from pennypost_postoffice.pages.operator.house import House as OperatorHouse
 from pennypost_postoffice.pages.operator.routes import PAGES
 from pennypost_postoffice.pages.operator.sign_in import (
     LINK_SECONDS,
@@ -184,13 +186,6 @@ async def test_sign_in_by_link_sets_a_strict_cookie(stranger: Browser) -> None:
     assert (await stranger.get("/operator/money")).status_code == 200
 
 
-async def test_on_https_the_cookie_is_secure(tmp_path: Path) -> None:
-    async with fresh(tmp_path, public_url="https://office.example") as guest:
-        answer = await guest.send("/operator/login", "https://office.example", link=await guest.link())
-        cookie = answer.headers["set-cookie"]
-        assert cookie.startswith("__Secure-pennypost-operator=") and cookie.endswith("; Secure")
-
-
 async def test_opening_a_link_does_not_use_it_up(stranger: Browser) -> None:
     link = await stranger.link()
     for _ in range(2):
@@ -218,10 +213,13 @@ async def test_sessions_end(stranger: Browser) -> None:
     assert (await stranger.get("/operator/bans")).status_code == 401, "the server forgot it, too"
 
 
-async def test_tries_to_sign_in_are_limited(tmp_path: Path) -> None:
-    async with fresh(tmp_path) as guest:
-        codes = [(await guest.send("/operator/login", link=secrets.token_hex(32))).status_code for _ in range(25)]
-        assert set(codes[:20]) == {401} and codes[-1] == 429
+async def test_on_https_the_cookie_is_secure_and_tries_are_limited(tmp_path: Path) -> None:
+    async with fresh(tmp_path, public_url="https://office.example") as guest:
+        answer = await guest.send("/operator/login", "https://office.example", link=await guest.link())
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith("__Secure-pennypost-operator=") and cookie.endswith("; Secure")
+        codes = [(await guest.send("/operator/login", link=secrets.token_hex(32))).status_code for _ in range(24)]
+        assert set(codes[:19]) == {401} and codes[-1] == 429
         last = await guest.send("/operator/login", link="x")
         assert int(last.headers["retry-after"]) > 0
 
@@ -296,11 +294,13 @@ async def test_forms_are_bounded(one: House, inside: Browser) -> None:
 # --- where it is served
 
 
-async def test_switched_off_there_is_nothing(tmp_path: Path) -> None:
-    async with fresh(tmp_path, operator_pages="off") as guest:
-        for path in ("/operator", "/operator/login", "/operator/money", "/operator/money.json"):
-            assert (await guest.get(path)).status_code == 404
-        assert (await guest.send("/operator/login", link="0" * 64)).status_code == 404
+async def test_switched_off_there_is_nothing(one: House, inside: Browser) -> None:
+    before = one.service.settings
+    one.service.settings = before.model_copy(update={"operator_pages": "off"})
+    for path in ("/operator", "/operator/login", "/operator/money", "/operator/money.json"):
+        assert (await inside.get(path)).status_code == 404
+    assert (await inside.send("/operator/login", link="0" * 64)).status_code == 404
+    one.service.settings = before
 
 
 # --- pages
@@ -327,45 +327,44 @@ async def test_each_page_has_its_json_and_its_tables(browser: Browser, name: str
     assert (await browser.get(f"/operator/{name}.xml")).status_code == 404
 
 
-async def test_the_balance_sheet_is_that_of_the_report(tmp_path: Path) -> None:
+async def test_the_balance_sheet_and_a_purchase_that_was_paid_and_not_credited(tmp_path: Path) -> None:
     async with fresh(tmp_path) as browser:
-        await _balance_sheet(browser)
-
-
-async def _balance_sheet(browser: Browser) -> None:
-    async with httpx.AsyncClient(trust_env=False, base_url=browser.house.url) as http:
-        quote = (await http.post("/v1/mint/quote/bolt11", json={"amount": 21, "unit": "sat"})).json()
-        async with asyncio.timeout(20):
-            while (await http.get(f"/v1/mint/quote/bolt11/{quote['quote']}")).json()["state"] != "PAID":
-                await asyncio.sleep(0.02)
-    found = (await browser.get("/operator/quotes.json", state="paid")).json()["quotes"]
-    assert [(row["amount"], row["amount_paid"], row["amount_issued"]) for row in found] == [(21, 21, 0)]
-    assert quote["quote"] not in (await browser.get("/operator/quotes", state="paid")).text, "an id is money"
-    books = (await browser.get("/operator/money.json")).json()["books"]
-    assert (books["settled"], books["sold"], books["unclaimed"], books["balanced"]) == (21, 0, 21, True)
-
-
-async def test_paid_and_not_credited_is_found_by_its_hash_and_credited(tmp_path: Path) -> None:
-    async with fresh(tmp_path) as browser:
-        opened = browser.house
+        opened, http = browser.house, browser.http
         assert opened.service._mint is not None
         # invoices wait, and nobody but the page asks the node
         opened.service._mint.lightning._settle_after = None  # type: ignore[attr-defined]
         await opened.service._mint.till.stop()
-        async with httpx.AsyncClient(trust_env=False, base_url=opened.url) as http:
-            quote = (await http.post("/v1/mint/quote/bolt11", json={"amount": 5, "unit": "sat"})).json()
+        quote = (await http.post("/v1/mint/quote/bolt11", json={"amount": 5, "unit": "sat"})).json()
         (row,) = (await browser.get("/operator/quotes.json")).json()["quotes"]
         for wanted in (row["payment_hash"], quote["request"], quote["request"].upper()):
             (found,) = (await browser.get("/operator/quotes.json", find=wanted)).json()["quotes"]
             assert found["payment_hash"] == row["payment_hash"]
         assert (await browser.get("/operator/quotes.json", find="ab" * 32)).json()["quotes"] == []
-        asked_now = await browser.send("/operator/quotes", find=row["payment_hash"])
-        assert asked_now.status_code == 200
+        assert (await browser.send("/operator/quotes", find=row["payment_hash"])).status_code == 200
         assert (await browser.get("/operator/quotes.json")).json()["quotes"][0]["state"] == "unpaid"
         await pay_play_invoice(opened.office.database, quote["request"])
         assert (await browser.send("/operator/quotes", find=row["payment_hash"])).status_code == 200
         (found,) = (await browser.get("/operator/quotes.json", state="paid")).json()["quotes"]
-        assert found["amount_paid"] == 5
+        assert (found["amount"], found["amount_paid"], found["amount_issued"]) == (5, 5, 0)
+        shown = (await browser.get("/operator/quotes", state="paid")).text
+        assert quote["quote"] not in shown and "id" not in found, "an id is money"
+        books = (await browser.get("/operator/money.json")).json()["books"]
+        assert (books["settled"], books["sold"], books["unclaimed"], books["balanced"]) == (5, 0, 5, True)
+
+
+async def test_an_office_apart_from_its_mints_shows_its_treasury_alone(one: House) -> None:
+    database, no_keys = one.office.database, Keyring.without_keysets(b"\1" * 32)
+    apart = OperatorHouse(database, lambda: one.settings, no_keys, None, one.office)
+    shown = await money.read(apart, {}, "")
+    assert shown.data["books"] is None and list(shown.tables) == ["treasury"]
+    with pytest.raises(NotFound):
+        await keysets.act(apart, {"do": "sunset"}, "")
+    with pytest.raises(NotFound):
+        await quotes.act(apart, {"find": "ab" * 32}, "")
+    alone = OperatorHouse(database, lambda: one.settings, one.office.keyring, None, None)
+    assert (await money.read(alone, {}, "")).data["lightning"] == {"sat": None}
+    with pytest.raises(NotFound):
+        await prices.act(alone, {"do": "unset"}, "")
 
 
 # --- prices
@@ -410,21 +409,21 @@ async def test_a_list_that_cannot_be_is_not_set(one: House, inside: Browser, tom
 
 
 async def test_every_process_asks_what_was_set(house: House, tmp_path: Path) -> None:
-    second = tmp_path / "second"
-    second.mkdir()
-    (second / "mint.seed").write_bytes((house.settings.data_dir / "mint.seed").read_bytes())
+    database, now = house.office.database, int(time.time())
+    await database.write(set_on, DEARER, now)
+    (tmp_path / "mint.seed").write_bytes((house.settings.data_dir / "mint.seed").read_bytes())
     address = house.settings.database_url or f"sqlite:///{house.settings.data_dir / 'pennypost.sqlite'}"
-    async with open_house(second, address) as other:
-        await house.office.database.write(set_on, DEARER, int(time.time()))
+    async with open_house(tmp_path, address) as other:
+        assert other.office.policy.prices == parse_prices(DEARER)
+        cheaper = "[[rule]]\nbase = 2\n"
+        await database.write(set_on, cheaper, now)
         async with asyncio.timeout(20):
-            while any(each.office.policy.prices != parse_prices(DEARER) for each in (house, other)):
+            while any(each.office.policy.prices != parse_prices(cheaper) for each in (house, other)):
                 await asyncio.sleep(0.02)
-    assert await asked(house.office.database, None) == parse_prices(DEARER)
-    async with open_house(second, address) as again:
-        assert again.office.policy.prices == parse_prices(DEARER)
-        assert parse_prices(DEARER) not in [each.prices for each in again.office.policy.former]
-    await house.office.database.write(set_on, "", int(time.time()))
+    assert await asked(database, None) == parse_prices(cheaper)
+    await database.write(set_on, "", now)
     await house.office.marks_changed()
+    assert house.office.policy.prices == PriceList()
 
 
 # --- bans

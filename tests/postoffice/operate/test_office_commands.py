@@ -172,6 +172,36 @@ def test_prices(office: Office, tmp_path: Path) -> None:
     assert office("prices", str(file), code=10)["error"] == "configuration"
 
 
+def test_prices_are_set_for_every_process_and_given_back(
+    office: Office, tmp_path: Path, stored: Callable[..., list[Event]]
+) -> None:
+    assert stored() == []
+    before = office("prices")
+    file = tmp_path / "prices.toml"
+    file.write_text("[[rule]]\nbase = 41\n")
+    assert (before["set"], office("prices", str(file))["set"]) == (False, False), "a file alone changes nothing"
+    assert office("prices")["rules"] == before["rules"]
+    assert office("prices", str(file), "--set")["set"] is True
+    assert (office("prices")["set"], office("prices")["example"]["sat"]) == (True, 41)
+    file.write_text("[[rule]]\nbase = -2\n")
+    assert office("prices", str(file), "--set", code=3)["error"] == "invalid-input"
+    assert office("prices", "--set", code=3)["error"] == "invalid-input"
+    assert office("prices", str(file), "--unset", code=3)["error"] == "invalid-input"
+    assert office("prices")["example"]["sat"] == 41
+    found = office("prices", "--unset")
+    assert (found["set"], found["rules"]) == (False, before["rules"])
+
+
+@sqlite_only
+def test_a_link_signs_in_once_and_all_can_be_signed_out(office: Office, stored: Callable[..., list[Event]]) -> None:
+    assert stored() == []
+    made = office("login")
+    assert "/operator/login?link=" in made["url"] and made["until"] > time.time()
+    office("login")
+    assert office("login", "--end-all")["ended"] == 2
+    assert office("login", "--end-all")["ended"] == 0
+
+
 # --- bans and deletion
 
 

@@ -1,0 +1,204 @@
+"""An operator in a real browser: in by a link, a price changed and charged, and what must not work."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, expect
+from sqlalchemy import update
+
+from pennypost_mint.operate.promotions import issue
+from pennypost_mint.runtime.database import Database, open_database
+from pennypost_mint.runtime.settings import load_settings
+from pennypost_postoffice.pages.operator.routes import PAGES
+from pennypost_postoffice.pages.operator.sign_in import make_link_on
+from pennypost_postoffice.tables import sign_ins
+from tests.pages.browser import Watch, overflows
+from tests.pages.test_look import AXE
+from tests.postoffice.house import Author
+from tests.support.relay import Relay
+from tests.support.require import require
+from tests.support.server import Server
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+
+OPERATOR = Author()
+PRICE = "[[rule]]\nbase = {}\n"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An office that asks three stamps an event."""
+    folder = tmp_path_factory.mktemp("operated")
+    (folder / "prices.toml").write_text(PRICE.format(3))
+    settings = {"PRICE_FILE": str(folder / "prices.toml"), "OPERATORS": OPERATOR.pubkey, "NAME": "Penny Post Office"}
+    with Server(folder, settings=settings) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(chromium: Browser, served: Server) -> AsyncIterator[BrowserContext]:
+    """A browser of its own; at the end none of its pages may have complained."""
+    opened = await chromium.new_context()
+    opened.set_default_timeout(15_000)
+    watch = Watch(opened, served.url, f"http://localhost:{served.port}")
+    yield opened
+    await opened.close()
+    assert not watch.complaints
+
+
+async def link(server: Server) -> str:
+    """As `pennypost office login` makes it."""
+    opened = database(server)
+    secret = await opened.write(make_link_on, int(time.time()))
+    await opened.close()
+    return f"{server.url}/operator/login?link={secret}"
+
+
+def printed_link(server: Server) -> str:
+    """What `pennypost office login` prints."""
+    command = [Path(sys.executable).with_name("pennypost"), "office", "login", "--json"]
+    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["url"]
+
+
+async def sign_in(context: BrowserContext, server: Server, url: str = "") -> Page:
+    page = await context.new_page()
+    await page.goto(url or await link(server))
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="Money")).to_be_visible()
+    return page
+
+
+def database(server: Server) -> Database:
+    return open_database("", Path(server.environment["PENNYPOST_DATA_DIR"]))
+
+
+async def post(server: Server, stamps: int) -> Any:
+    """The answer to an event with a token of so many stamps."""
+    opened = database(server)
+    token, _ = await issue(opened, load_settings(server.environment), stamps, secrets.token_hex(8))
+    await opened.close()
+    async with Relay(server.websocket_url) as relay:
+        return await relay.post(Author().sign(), token)
+
+
+async def test_an_operator_edits_a_price_and_the_next_event_is_charged_so(
+    context: BrowserContext, served: Server
+) -> None:
+    page = await sign_in(context, served, printed_link(served))
+    assert "[stamp-too-little]" in (await post(served, 1)).message
+    await page.get_by_role("link", name="Prices").click()
+    await page.get_by_label("Another list").fill(PRICE.format(1))
+    await page.get_by_role("button", name="Preview").click()
+    preview = page.get_by_role("region", name="Preview")
+    await expect(preview.get_by_role("row", name="Letter, 1 KiB")).to_contain_text("cheaper")
+    assert "[stamp-too-little]" in (await post(served, 1)).message, "a preview changes nothing"
+    await page.get_by_role("button", name="Ask these prices").click()
+    await expect(page.get_by_role("status")).to_be_visible()
+    assert (await post(served, 1)).accepted
+    await page.get_by_role("button", name="Back to the price file").click()
+    await expect(page.get_by_role("status")).to_be_visible()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        fees = (await http.get(served.url, headers={"accept": "application/nostr+json"})).json()["fees"]
+    assert fees["publication"][0]["amount"] == 3
+
+
+async def test_a_link_that_was_used_signs_nobody_in(chromium: Browser, served: Server) -> None:
+    url = await link(served)
+    for number in range(2):
+        context = await chromium.new_context()
+        page = await context.new_page()
+        await page.goto(url)
+        await page.get_by_role("button", name="Sign in").click()
+        if number == 0:
+            await expect(page.get_by_role("heading", name="Money")).to_be_visible()
+        else:
+            await expect(page.locator(".notice[role=alert]")).to_be_visible()
+            assert not await context.cookies()
+        await context.close()
+
+
+async def test_no_script_and_no_other_site_can_use_the_session(context: BrowserContext, served: Server) -> None:
+    page = await sign_in(context, served)
+    assert await page.evaluate("document.cookie") == ""
+    # a page of another origin sends a form here, as a click of the operator's there would
+    evil = f"http://localhost:{served.port}/healthz"
+    other = await context.new_page()
+    await other.goto(evil)
+    async with other.expect_response(f"{served.url}/operator/keysets") as answered:
+        await other.evaluate(
+            """url => {
+                const form = document.createElement('form');
+                form.method = 'post';
+                form.action = url;
+                document.body.append(form);
+                form.submit();
+            }""",
+            f"{served.url}/operator/keysets",
+        )
+    assert (await answered.value).status in (401, 403)
+    # the same form of ours without the session's key
+    await page.goto(f"{served.url}/operator/keysets")
+    await page.evaluate("document.querySelectorAll('[name=key]').forEach(field => field.remove())")
+    await page.get_by_role("button", name="Stop selling").click()
+    await expect(page.get_by_role("heading", name="Not done")).to_be_visible()
+    async with httpx.AsyncClient(trust_env=False, base_url=served.url) as http:
+        assert (await http.get("/v1/info")).json()["nuts"]["4"]["disabled"] is False
+
+
+async def test_a_session_that_is_over(context: BrowserContext, served: Server) -> None:
+    page = await sign_in(context, served)
+    opened = database(served)
+    await opened.write(lambda connection: connection.execute(update(sign_ins).values(until=int(time.time()))))
+    await opened.close()
+    await page.get_by_role("link", name="Health").click()
+    await expect(page.get_by_role("heading", name="For the operator")).to_be_visible()
+    page = await sign_in(context, served)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="For the operator")).to_be_visible()
+    assert not await context.cookies()
+
+
+async def test_sign_in_by_an_extension(context: BrowserContext, served: Server) -> None:
+    """The extension (NIP-07) signs what the page's script asks of it; here our own code does its signing."""
+
+    def sign(draft: dict[str, Any]) -> dict[str, Any]:
+        made = OPERATOR.sign(draft["kind"], *draft["tags"], content=" ", at=draft["created_at"])
+        return {name: getattr(made, name) for name in ("id", "pubkey", "created_at", "kind", "tags", "content", "sig")}
+
+    page = await context.new_page()
+    await page.expose_function("signForTest", sign)
+    await page.add_init_script("window.nostr = { signEvent: draft => window.signForTest(draft) }")
+    await page.goto(f"{served.url}/operator/login")
+    await page.get_by_role("button", name="Sign in with an extension").click()
+    await expect(page.get_by_role("heading", name="Money")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_everyone_can_use_it(chromium: Browser, served: Server, scheme: Any) -> None:
+    """axe-core finds nothing serious, and nothing needs scrolling sideways on a phone."""
+    require(AXE.exists(), "axe-core is not installed (make node)")
+    context = await chromium.new_context(
+        color_scheme=scheme, viewport={"width": 360, "height": 740}, bypass_csp=True, reduced_motion="reduce"
+    )
+    page = await sign_in(context, served)
+    for path in ("/", "/operator/login", *(f"/operator/{name}" for name in PAGES)):
+        await page.goto(served.url + path)
+        await page.add_script_tag(path=AXE)
+        found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+        assert not serious, (path, [(each["id"], each["nodes"][0]["html"]) for each in serious])
+        assert not await overflows(page), path
+    await context.close()
