@@ -8,6 +8,7 @@
     mail.py      events, stamped or not, and unstamped ones at nostr-relay, until they can be read back
     reads.py     REQs, reads of the header feed, delivery to many subscribers
     mint.py      quotes, mint, swap, checkstate, restore, against Nutshell's mint; resident memory
+    sdk.py       the client: scanning beside pure cryptography and NIP-17 by nostr-sdk, sending, choosing, importing
     filling.py   tables filled set-based, for the cost of one more when there are very many
     report.py    ratios, JSON, a Markdown table         profile.py  where the time goes
 

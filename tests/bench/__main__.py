@@ -16,7 +16,7 @@ from subprocess import SubprocessError
 
 import msgspec
 
-from tests.bench import ceiling, filling, profile, report, servers
+from tests.bench import ceiling, filling, profile, report, sdk, servers
 from tests.bench.ceiling import Ceiling
 from tests.bench.letters import letters
 from tests.bench.mail import Mailbox
@@ -31,7 +31,7 @@ CACHE = PROJECT / ".cache" / "bench"
 Watch = AbstractContextManager[object]
 
 DATABASES = ("sqlite", "postgresql")
-PARTS = ("ceiling", "sqlite", "postgresql", "nostr-relay", "mint", "memory", "growth")
+PARTS = ("ceiling", "sqlite", "postgresql", "nostr-relay", "mint", "memory", "growth", "sdk")
 ROWS = ((1, 1), (1, 64), (1, 512), (8, 64), (64, 8))
 """Connections, and events of each that wait for their answer. The first is one sender who waits for each answer, the
 second one who does not; the others, with 512 events under way, are the load that ratios are taken at."""
@@ -53,6 +53,8 @@ SWAPS_OF_MEMORY = 100_000
 GROWN_SWAPS = (10_000, 1_000_000)
 GROWN_LETTERS = (10_000, 100_000)
 LARGE = 1_000_000
+SDK = {"headers": 100_000, "unwraps": 300, "sends": 300, "stamps": 10_000}
+QUICK_SDK = {"headers": 10_000, "unwraps": 20, "sends": 10, "stamps": 1_000}
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,7 +76,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     chosen.grown_swaps, chosen.grown_letters = GROWN_SWAPS, GROWN_LETTERS + (LARGE,) * chosen.large
     chosen.grown_events = chosen.events
     chosen.counts = {"ours": OURS, "nutshell": NUTSHELL}
-    chosen.reads, chosen.fans = READS, FANS
+    chosen.reads, chosen.fans, chosen.sdk = READS, FANS, SDK
     if chosen.quick:
         chosen.stored, chosen.events, chosen.rows, chosen.clients = 0, 2_000, (LOADED,), (8,)
         chosen.swaps, chosen.grown_swaps, chosen.grown_letters, chosen.grown_events = (
@@ -83,6 +85,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             (100, 1_000),
             400,
         )
+        chosen.sdk = QUICK_SDK
         chosen.counts = {"ours": QUICK, "nutshell": QUICK_NUTSHELL}
         chosen.reads, chosen.fans = {"ours": 100, "nostr-relay": 40}, {20: 10}
     return chosen
@@ -114,6 +117,7 @@ class Bench:
             "mint": self.mints,
             "memory": self.memory,
             "growth": self.growth,
+            "sdk": self.sdk,
         }
         for name in chosen.only:
             try:
@@ -292,6 +296,11 @@ class Bench:
             with servers.nutshell(python, home / "nutshell") as server:
                 found, _ = Counter(server, home, NUTSHELL.part).memory(self.chosen.swaps // 200, 8)
             self.report.memory["nutshell"] = found
+
+    def sdk(self, home: Path) -> None:
+        """The client's side: scanning, sending, choosing stamps, importing."""
+        found = self.report.sdk = sdk.measure(home, **self.chosen.sdk)
+        self.say(f"sdk: {found.scan_us:.1f} µs a header, {found.scan_ratio:.2f} of the pure cryptography")
 
     def growth(self, home: Path) -> None:
         """What one more swap, and one more letter, costs the more there are; tables are filled set-based."""

@@ -12,10 +12,12 @@ from statistics import fmean
 import coincurve
 import msgspec
 
+from pennypost.scanning import LONG
 from tests.bench.ceiling import Ceiling
 from tests.bench.mail import MailRun
 from tests.bench.mint import Memory, MintRun
 from tests.bench.reads import ReadRun
+from tests.bench.sdk import SdkRun
 
 LOAD = 512
 """Events under way, over however many connections, that ratios are taken at."""
@@ -59,6 +61,7 @@ class Report(msgspec.Struct):
     memory: dict[str, Memory] = msgspec.field(default_factory=dict)
     swap_growth: dict[str, list[GrowthRun]] = msgspec.field(default_factory=dict)
     mail_growth: dict[str, list[GrowthRun]] = msgspec.field(default_factory=dict)
+    sdk: SdkRun | None = None
     missing: dict[str, str] = msgspec.field(default_factory=dict)
     goals: list[Goal] = msgspec.field(default_factory=list)
 
@@ -69,6 +72,7 @@ class Report(msgspec.Struct):
         self._judge_reads()
         self._judge_growth()
         self._judge_mint()
+        self._judge_sdk()
 
     def _judge_mail(self) -> None:
         theirs = loaded(self.mail.get(RELAY, []))
@@ -124,6 +128,15 @@ class Report(msgspec.Struct):
             if ours:
                 self._goal(f"{title}: requests to the mint that failed", 0, sum(run.failed for run in ours), most=True)
 
+    def _judge_sdk(self) -> None:
+        found = self.sdk
+        if found is None:
+            return
+        self._goal("scan of a header ÷ pure ECDH and hash", 1.15, found.scan_ratio, most=True)
+        self._goal("NIP-17 message opened by nostr-sdk ÷ scan of a header", 10.0, found.unwrap_ratio)
+        self._goal("bytes of a NIP-17 wrap ÷ of a header", 50.0, found.bytes_ratio)
+        self._goal("import pennypost ÷ import of its dependencies", 1.3, found.import_ms / found.others_ms, most=True)
+
     def _goal(self, name: str, goal: float, measured: float, *, most: bool = False) -> None:
         met = measured <= goal if most else measured >= goal
         self.goals.append(Goal(name, goal, round(measured, 3), met, most))
@@ -172,6 +185,7 @@ def markdown(report: Report) -> str:
         *_growth(report),
         _mint(report),
         _memory(report),
+        _sdk(report),
     ):
         if rows:
             lines += _table((title, *head), rows)
@@ -299,6 +313,26 @@ def _memory(report: Report) -> Table:
         for name, found in report.memory.items()
     ]
     return "resident memory, server + its children", ("at rest", "swaps", "after them"), rows
+
+
+def _sdk(report: Report) -> Table:
+    run = report.sdk
+    if run is None:
+        return "client", (), []
+    rows = [
+        ["pure ECDH and hash of a header", f"{run.pure_us:.1f} µs"],
+        ["scan of a header", f"{run.scan_us:.1f} µs"],
+        [f"scan of {run.headers:,} headers, one process", f"{run.one_process_s:.2f} s"],
+        [f"the same, {run.processes} processes from the {LONG:,}th on", f"{run.all_cores_s:.2f} s"],
+        ["NIP-17 message opened by nostr-sdk", f"{run.unwrap_us:,.0f} µs"],
+        ["bytes: a header, a NIP-17 wrap", f"{run.header_bytes}, {run.wrap_bytes:,}"],
+        ["letters sent (wrap, stamp, answer), office in the same process", f"{run.sends:,.0f}/s"],
+        [f"choosing a stamp of {run.stamps:,}; of 100", f"{run.choose_ms:.2f} ms; {run.choose_small_ms:.2f} ms"],
+        ["`import pennypost`", f"{run.import_ms:.1f} ms"],
+        ["`from pennypost import AsyncClient`", f"{run.client_ms:.0f} ms"],
+        ["importing what that needs of others", f"{run.others_ms:.0f} ms"],
+    ]
+    return "client", ("",), rows
 
 
 def _goals(goals: Sequence[Goal]) -> list[str]:

@@ -30,7 +30,7 @@ PROJECT = Path(__file__).parents[2]
 @pytest.mark.timeout(300)
 def test_quick_run_has_every_figure(tmp_path: Path) -> None:
     figures, tables = tmp_path / "result.json", tmp_path / "result.md"
-    parts = ["ceiling", "sqlite", "mint"]
+    parts = ["ceiling", "sqlite", "mint", "sdk"]
     command = [sys.executable, "-m", "tests.bench", "--quick", "--databases", "sqlite", "--only", *parts]
     done = subprocess.run(
         [*command, "--json", figures, "--markdown", tables],
@@ -44,6 +44,7 @@ def test_quick_run_has_every_figure(tmp_path: Path) -> None:
 
     report = msgspec.json.decode(figures.read_bytes(), type=Report)
     assert tables.read_text() == markdown(report)
+    assert report.sdk is not None and min(msgspec.structs.astuple(report.sdk)) > 0
     assert report.one_core is not None and report.all_cores is not None
     for limit in (report.one_core, report.all_cores):
         assert min(limit.own_us, limit.bare_us, limit.schnorr_us, limit.stamp_us, limit.cores) > 0
