@@ -161,9 +161,7 @@ class Notices:
             payment = await self._payments.pay(request, sat * MSAT)
             carrier, paid, fee = "comment", payment.msat, payment.fee_msat
         elif node is not None:
-            payment = await self._payments.keysend(
-                node, sat * MSAT, {TLV: new.text.encode()}, secrets.token_bytes(32)
-            )
+            payment = await self._payments.keysend(node, sat * MSAT, {TLV: new.text.encode()}, secrets.token_bytes(32))
             carrier, paid, fee = "keysend", payment.msat, payment.fee_msat
         return NoticeReceipt(new.text, carrier, signed, paid, fee, tuple(receipts))
 
