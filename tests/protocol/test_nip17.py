@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import json
 
-from pennypost.protocol import nip17, secp
-from pennypost.protocol.errors import InvalidInput, InvalidKey
-from pennypost.protocol.event import tag_value, verify_event
-from pennypost.protocol.giftwrap import RANDOMNESS, Rumor, make_rumor
+from pennypost.protocol import nip17, nip44, secp
+from pennypost.protocol.errors import InvalidInput, InvalidKey, InvalidPayload
+from pennypost.protocol.event import KIND_GIFT_WRAP, KIND_SEAL, Event, sign_event, tag_value, verify_event
+from pennypost.protocol.giftwrap import RANDOMNESS, Rumor, make_rumor, unwrap
 from pennypost.protocol.nip42 import answer_challenge
 
 ALICE, BOB, ONCE = b"\1" * 32, b"\2" * 32, b"\3" * 32
@@ -84,3 +85,49 @@ def test_the_answer_to_a_challenge() -> None:
     assert (tag_value(event, "relay"), tag_value(event, "challenge")) == ("wss://relay.example/", "c")
     with pytest.raises(InvalidKey):
         answer_challenge(bytes(32), "wss://relay.example/", "c", created_at=5, aux=bytes(32))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["", "ab" * 32]) | JSON,
+        "pubkey": st.sampled_from([secp.xonly(ALICE).hex(), secp.xonly(BOB).hex()]) | JSON,
+        "created_at": st.integers(-1, 2**64) | JSON,
+        "kind": st.sampled_from([13, 14, 15, 65_536]) | JSON,
+        "tags": TAGS | JSON,
+        "content": TEXTS | JSON,
+        "sig": JSON,
+    },
+)
+
+
+def sealed(text: str, author: bytes, kind: int) -> Event:
+    content = nip44.encrypt(text, nip44.conversation_key(author, secp.xonly(BOB)), bytes(32))
+    tags = [["p", secp.xonly(BOB).hex()]] if kind == KIND_GIFT_WRAP else []
+    return sign_event(author, created_at=1, kind=kind, tags=tags, content=content, aux=bytes(32))
+
+
+def text_of(value: object) -> str:
+    return json.encode(value).decode() or " "
+
+
+@settings(max_examples=150, deadline=None)
+@given(inside=FIELDS | JSON, where=st.sampled_from(["seal", "rumor"]))
+def test_whatever_is_in_a_wrap_it_is_a_message_of_its_author_or_nothing(inside: object, where: str) -> None:
+    """Alice's own seal around anything, and her own wrap around anything in the place of a seal."""
+    try:
+        text = text_of(inside)
+    except (OverflowError, UnicodeEncodeError):
+        return
+    if where == "rumor":
+        text = text_of(sealed(text, ALICE, KIND_SEAL))
+    try:
+        sender, rumor = unwrap(sealed(text, ONCE, KIND_GIFT_WRAP), BOB)
+    except InvalidPayload:
+        return
+    assert where == "rumor" and sender == secp.xonly(ALICE) and rumor.pubkey == sender.hex()
