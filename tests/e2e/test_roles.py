@@ -101,6 +101,9 @@ async def test_what_each_of_them_serves(mint: Server, office: Server) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         page = await http.get(mint.url + "/")
         assert page.status_code == 200 and "no relay" in page.text
+        for path in ("/buy", "/buy/check", "/buy/wallet"):
+            assert f'{{&quot;mint&quot;:&quot;{mint.url}&quot;' in (await http.get(mint.url + path)).text
+            assert f'{{&quot;mint&quot;:&quot;{mint.url}&quot;' in (await http.get(office.url + path)).text
         for path in ("/v1/headers", "/v1/pages/1"):
             assert (await http.get(mint.url + path)).status_code == 404
         assert (await http.post(mint.url + "/v1/events", content="{}")).status_code == 404

@@ -6,9 +6,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from playwright.async_api import BrowserContext, Page, Route
+from playwright.async_api import BrowserContext, Error, Page, Route
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
@@ -54,8 +55,10 @@ def lose_answer(times: int = 1) -> Callable[[Route], Any]:
     async def handle(route: Route) -> None:
         if left[0]:
             left[0] -= 1
-            await route.fetch()
-            await route.abort("connectionreset")
+            # the page may be gone before the answer is
+            with suppress(Error):
+                await route.fetch()
+                await route.abort("connectionreset")
         else:
             await route.continue_()
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from pennypost_postoffice.pages.assets import asset_url, assets
+from tests.support.installed import PROJECT
 from tests.support.server import Server
 
 
@@ -52,7 +53,11 @@ def test_nothing_else_is_served(http: httpx.Client, name: str) -> None:
     assert http.get(f"/assets/{name}").status_code == 404
 
 
-def test_built_in_is_what_is_installed(installed: Path) -> None:
-    """The wheel has every built file, so that an operator needs no Node."""
-    (package,) = installed.parent.glob("lib/*/site-packages/pennypost_postoffice/pages/built")
-    assert set(assets()) | {"manifest.json"} == {each.name for each in package.iterdir()}
+@pytest.mark.parametrize("folder", ["built", "html"])
+def test_what_pages_are_made_of_is_installed(installed: Path, folder: str) -> None:
+    """The wheel has every built file and every piece of HTML, so that an operator needs no Node."""
+    (package,) = installed.parent.glob("lib/*/site-packages/pennypost_postoffice/pages")
+    source = PROJECT / "postoffice" / "pennypost_postoffice" / "pages"
+    names = {each.name for each in (source / folder).iterdir()}
+    assert names == {each.name for each in (package / folder).iterdir()}
+    assert folder != "built" or set(assets()) | {"manifest.json"} == names

@@ -163,9 +163,10 @@ async def test_accessible_and_narrow_at_every_step(contexts: Contexts, office: S
     await page.goto(f"{office.url}/buy#b1.{'A' * 43}.10.{'0' * 32}")
     await expect(page.locator("#trouble")).to_be_visible()
     await clean("trouble")
-    for path in ("/buy/check", "/buy/wallet#x"):
+    for path, alive in (("/buy/check", "#check"), ("/buy/wallet#x", "#what")):
         await page.goto(office.url + path)
-        await page.wait_for_timeout(100)
+        await expect(page.locator(alive)).to_be_visible()
+        await expect(page.locator("#without-script")).to_be_hidden()
         await clean(path)
 
 

@@ -5,6 +5,7 @@
 const SOON = 2_000;
 const LATER = 10_000;
 const BESIDE_SOCKET = 15_000;
+const [CONNECTING, OPEN] = [0, 1];
 
 export interface Watched {
   /** address of the mint's WebSocket */
@@ -41,14 +42,20 @@ export function watch({ socket, kind, filters, look }: Watched): () => void {
     }
     busy = false;
     looks += 1;
-    const live = line?.readyState === WebSocket.OPEN;
+    const live = line?.readyState === OPEN;
     if (!ended) timer = setTimeout(now, live ? BESIDE_SOCKET : looks < 60 ? SOON : LATER);
   }
 
   function connect(): void {
     clearTimeout(retry);
-    if (ended || line?.readyState === WebSocket.OPEN || line?.readyState === WebSocket.CONNECTING) return;
-    const opened = (line = new WebSocket(socket));
+    if (ended || line?.readyState === OPEN || line?.readyState === CONNECTING) return;
+    let opened: WebSocket;
+    try {
+      opened = line = new WebSocket(socket);
+    } catch {
+      // a browser that forbids it: asking goes on
+      return;
+    }
     opened.onopen = () => {
       wait = 1_000;
       opened.send(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'subscribe', params: { kind, subId: 'page', filters } }));
