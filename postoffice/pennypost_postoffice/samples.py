@@ -1,7 +1,7 @@
 """How this process does, every half minute, in a small table: so the operator's pages have plots without Prometheus.
 
-    metrics of this process ─▶ what they grew by ─▶ a row of `samples` ─▶ series_on: all processes together
-                                                      └▶ what is older than two days is deleted
+metrics of this process ─▶ what they grew by ─▶ a row of `samples` ─▶ series_on: all processes together
+                                                  └▶ what is older than two days is deleted
 """
 
 from __future__ import annotations
