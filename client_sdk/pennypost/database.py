@@ -37,16 +37,20 @@ def is_plain(path: Path) -> bool:
 def connect(path: Path | None, key: bytes | None) -> tuple[sqlite3.Connection, Any]:
     """A connection without transactions of its own, and the module whose errors it raises; None: in memory.
 
-    `key` (32 bytes) is used where the file is encrypted or new. Raises EncryptionMissing; errors of that module.
+    `key` (32 bytes) is used where the file is encrypted or new. Raises EncryptionMissing, HomeUnusable; for a file in
+    clear the errors of sqlite3.
     """
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False), sqlite3
     if key is None or is_plain(path):
         return sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False), sqlite3
     module: Any = require()
-    connection = module.connect(str(path), timeout=BUSY, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA cipher_log_level = NONE")
-    connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    try:
+        connection = module.connect(str(path), timeout=BUSY, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA cipher_log_level = NONE")
+        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    except module.Error:
+        raise HomeUnusable("its database cannot be opened") from None
     return cast("sqlite3.Connection", connection), module
 
 
