@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import cbor2
+import httpx
 import pytest
 import pytest_asyncio
 
 from tests.postoffice.house import House, open_house
-from tests.support.relay import letter
+from tests.support.relay import letter, plain
 from tests.support.stamps import Stamp, token_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -117,6 +118,18 @@ async def test_refused(house: House, name: str, make: Callable[[House], str], co
         assert not [leak for leak in ("passwd", "127.0.0.1", "Error", "Traceback") if leak in answer.message]
         assert await relay.fetch({"ids": [event.id]}) == []
         assert (await relay.post(event, house.purse.token())).accepted
+
+
+@pytest.mark.parametrize(("name", "make", "code"), CASES, ids=[row[0] for row in CASES])
+async def test_refused_over_http(house: House, name: str, make: Callable[[House], str], code: str) -> None:
+    """400 and the same code; the event is not there."""
+    event = letter()
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http, house.relay() as relay:
+        answer = await http.post("/v1/events", json=["EVENT", plain(event), make(house)])
+        message = answer.json()["message"]
+        assert (answer.status_code, answer.json()["accepted"]) == (400, False)
+        assert message.startswith("blocked: invalid stamp") and message.endswith(f"{code}]")
+        assert await relay.fetch({"ids": [event.id]}) == []
 
 
 async def test_a_bad_dleq_is_not_read(house: House) -> None:

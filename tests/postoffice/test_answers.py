@@ -276,6 +276,8 @@ async def test_table(house: House, way: str) -> None:
                 assert answer.message.startswith(row.prefix), (name, answer.message)
             else:
                 assert status == row.status, name
+            # what became of the stamp is said in every refusal
+            assert row.accepted or "stamp" in answer.message or "taken" in answer.message, (name, answer.message)
             assert await house.spent(*sent.proofs) == [row.spent] * len(sent.proofs), name
             if not row.accepted:
                 assert await relay.fetch({"ids": [sent.event.id]}) == [], name

@@ -386,14 +386,14 @@ class NotAllowed(PolicyError):
     """You may not do this."""
 
     code, prefix = "not-allowed", "restricted"
-    remedy = "Only the author may do this."
+    remedy = "Only the author may do this; nothing was taken."
 
 
 class AuthRequired(PolicyError):
     """Authentication is needed for this."""
 
     code, status, prefix = "auth", 401, "auth-required"
-    remedy = "Answer the AUTH challenge (NIP-42) and repeat the request."
+    remedy = "Answer the AUTH challenge (NIP-42) and repeat the request; nothing was taken."
 
 
 class NotReceiver(PolicyError):
