@@ -1,4 +1,4 @@
-"""All bounds on what a stranger sends, in one place: what the real value is, and what breaks beyond it."""
+"""Bounds on what a stranger sends: the real value, and what breaks beyond it. What operators set: settings.py."""
 
 from __future__ import annotations
 
