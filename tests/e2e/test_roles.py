@@ -94,7 +94,7 @@ async def test_the_operator_takes_what_was_earned(mint: Server, office: Server, 
         assert await operator.stamps.receive(swept["token"]) == 3
     assert treasury(office, "check")[0] == {"mint": mint.url, "good": 0, "taken": 3, "lost": 0}
     assert treasury(office, "restore", str(tmp_path / "treasury.json")) == [{"sat": 0}]
-    assert treasury(office, "list") == [{"mints": []}]
+    assert treasury(office, "list") == [{"mints": [], "swaps": [], "closed": []}]
 
 
 async def test_what_each_of_them_serves(mint: Server, office: Server) -> None:
@@ -102,8 +102,8 @@ async def test_what_each_of_them_serves(mint: Server, office: Server) -> None:
         page = await http.get(mint.url + "/")
         assert page.status_code == 200 and "no relay" in page.text
         for path in ("/buy", "/buy/check", "/buy/wallet"):
-            assert f'{{&quot;mint&quot;:&quot;{mint.url}&quot;' in (await http.get(mint.url + path)).text
-            assert f'{{&quot;mint&quot;:&quot;{mint.url}&quot;' in (await http.get(office.url + path)).text
+            assert f"{{&quot;mint&quot;:&quot;{mint.url}&quot;" in (await http.get(mint.url + path)).text
+            assert f"{{&quot;mint&quot;:&quot;{mint.url}&quot;" in (await http.get(office.url + path)).text
         for path in ("/v1/headers", "/v1/pages/1"):
             assert (await http.get(mint.url + path)).status_code == 404
         assert (await http.post(mint.url + "/v1/events", content="{}")).status_code == 404
