@@ -270,14 +270,14 @@ async def _opened() -> AsyncIterator[_Open]:
 @asynccontextmanager
 async def _doubts() -> AsyncIterator[Doubts]:
     from pennypost_postoffice.foreign.doubt import Doubts
-    from pennypost_postoffice.office import load_prices
     from pennypost_postoffice.operate.opening import opened
+    from pennypost_postoffice.operate.prices import asked
     from pennypost_postoffice.roles import open_office_seed
 
     settings = load_settings()
     async with opened(settings) as database:
         seed = await open_office_seed(database, settings, make=False)
-        found = Doubts(database, settings.mints, seed, load_prices(settings.price_file))
+        found = Doubts(database, settings.mints, seed, await asked(database, settings.price_file))
         try:
             yield found
         finally:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
 from pennypost.cli import main
 from pennypost.protocol.errors import InvalidInput, MintAway, Overloaded
@@ -26,6 +28,8 @@ from pennypost_postoffice.foreign import treasury as treasuries
 from pennypost_postoffice.foreign.closed import Closed, closed_on
 from pennypost_postoffice.foreign.doubt import Doubts, Look
 from pennypost_postoffice.foreign.treasury import Treasury
+from pennypost_postoffice.operate.prices import set_on
+from pennypost_postoffice.tables import feed
 from tests.postoffice.foreign.conftest import Books
 from tests.postoffice.foreign.liar import Answer, Behaviour, Liar, Request, hang_up, spent, swallow, trouble
 from tests.postoffice.house import Author, House
@@ -304,22 +308,19 @@ async def test_change_of_the_treasury_is_closed_and_swept_again(
         await till.close()
 
 
-async def test_the_commands(
-    street: Street,
-    liar: Liar,
-    tmp_path: Path,
-    address: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """`list`, `retry` and `close` as the operator types them, beside the running server."""
+Command = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def command(
+    liar: Liar, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """`pennypost office treasury …` as the operator types it, beside the running server: what it says as JSON."""
     # the server of this test speaks on stderr, as one in a process of its own does
     configure_logs("text")
     monkeypatch.setenv("PENNYPOST_DATA_DIR", str(tmp_path / "office"))
     monkeypatch.setenv("PENNYPOST_DATABASE_URL", address)
     monkeypatch.setenv("PENNYPOST_MINT_URLS", liar.url)
-    event, proof = await street.in_doubt()
-    await asyncio.sleep(swaps.QUIET)
 
     async def run(*arguments: str, code: int = 0) -> Any:
         monkeypatch.setattr(sys, "argv", ["pennypost", "office", "treasury", *arguments, "--json"])
@@ -330,6 +331,28 @@ async def test_the_commands(
         assert (ended.value.code or 0) == code, out + talk
         return json.loads(out)
 
+    return run
+
+
+async def test_a_letter_is_kept_as_long_as_the_prices_say_that_were_set(
+    street: Street, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the operator set while the office ran go before the price file, for the commands, too."""
+    monkeypatch.setattr(exchange, "PAUSE", (60.0, 60.0, 60.0))
+    event, _ = await street.in_doubt(swallow, letter(tags=[]))
+    database = street.office.office.database
+    await database.write(set_on, f"[[rule]]\nttl_default = {3 * 86_400}\n", int(time.time()))
+    street.liar.repent()
+    assert [each["result"] for each in (await command("retry"))["swaps"]] == ["stored"]
+    kept = await database.read(lambda connection: list(connection.execute(select(feed.c.keep_until)).scalars()))
+    assert kept == [event.created_at + 3 * 86_400]
+
+
+async def test_the_commands(street: Street, command: Command) -> None:
+    """`list`, `retry` and `close`."""
+    run = command
+    event, proof = await street.in_doubt()
+    await asyncio.sleep(swaps.QUIET)
     listed = await run("list")
     assert [(each["id"], each["letter"], each["sat"]) for each in listed["swaps"]] == [(event.id, True, 1)]
     assert listed["mints"][0]["under_way"] == 1 and listed["closed"] == []
