@@ -482,9 +482,20 @@ async def test_a_rotation_is_previewed_and_is_the_one_that_was_shown(browser: Br
 
 async def test_sales_end_and_begin_again(browser: Browser) -> None:
     order = {"amount": 1, "unit": "sat"}
+    shown = await browser.send("/operator/keysets", do="preview-sunset")
+    assert 'value="sunset"' in shown.text
+    found = (await browser.get("/operator/money.json")).json()["books"]
+    assert f"{found['outstanding']:,} sat" in shown.text and f"{found['unclaimed']:,} sat" in shown.text
+    assert (await browser.get("/operator/keysets.json")).json()["selling"] is True, "a preview changes nothing"
+    assert 'value="resume"' not in (await browser.send("/operator/keysets", do="preview-resume")).text
     await browser.send("/operator/keysets", do="sunset")
     assert (await browser.http.post("/v1/mint/quote/bolt11", json=order)).json()["code"] == 20003
+    assert (await browser.http.get("/v1/info")).json()["nuts"]["4"]["disabled"] is True
     assert (await browser.get("/operator/keysets.json")).json()["selling"] is False
+    assert 'value="sunset"' not in (await browser.send("/operator/keysets", do="preview-sunset")).text
+    again = await browser.send("/operator/keysets", do="preview-resume")
+    assert 'value="resume"' in again.text and browser.house.office.keyring.active().id in again.text
+    assert (await browser.get("/operator/keysets.json")).json()["selling"] is False, "a preview changes nothing"
     await browser.send("/operator/keysets", do="resume")
     assert (await browser.http.post("/v1/mint/quote/bolt11", json=order)).status_code == 200
 

@@ -151,8 +151,10 @@ async def test_no_script_and_no_other_site_can_use_the_session(context: BrowserC
     assert (await answered.value).status in (401, 403)
     # the same form of ours without the session's key
     await page.goto(f"{served.url}/operator/keysets")
-    await page.evaluate("document.querySelectorAll('[name=key]').forEach(field => field.remove())")
     await page.get_by_role("button", name="Stop selling").click()
+    await expect(page.get_by_role("button", name="Stop selling now")).to_be_visible()
+    await page.evaluate("document.querySelectorAll('[name=key]').forEach(field => field.remove())")
+    await page.get_by_role("button", name="Stop selling now").click()
     await expect(page.get_by_role("heading", name="Not done")).to_be_visible()
     async with httpx.AsyncClient(trust_env=False, base_url=served.url) as http:
         assert (await http.get("/v1/info")).json()["nuts"]["4"]["disabled"] is False

@@ -1,4 +1,4 @@
-"""Keysets: which signs, what is out in each, the next one with a preview, and the end of sales."""
+"""Keysets: which signs, what is out in each, the next one and the end of sales, each with a preview."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ async def read(house: House, _query: Mapping[str, str], key: str) -> View:
 
 
 async def act(house: House, given: Mapping[str, str], key: str) -> View:
-    """`do`: preview or rotate (with `final_expiry`), sunset or resume. Raises InvalidInput, NotFound, SeedMismatch,
-    DatabaseUnavailable."""
+    """`do`: preview or rotate (with `final_expiry`); preview-sunset, sunset, preview-resume or resume.
+
+    Raises InvalidInput, NotFound, SeedMismatch, DatabaseUnavailable.
+    """
     if not house.keyring.keysets:
         raise NotFound
     do = given.get("do", "")
+    if do in ("preview-sunset", "preview-resume"):
+        await house.keyring.refresh()
+        return await _view(house, key, await _sales_preview(house, key, resume=do == "preview-resume"))
     if do in ("sunset", "resume"):
         await rotation.sunset(house.database, resume=do == "resume")
         await house.keyring.refresh()
@@ -118,7 +123,7 @@ def _sales(key: str, since: int | None) -> Html:
             "section",
             tag("h2", "Sales"),
             text,
-            form(PATH, key, hidden(do="sunset"), button("Stop selling")),
+            form(PATH, key, hidden(do="preview-sunset"), button("Stop selling")),
             class_="panel",
         )
     text = tag("p", "No stamps are sold since ", when(since), " UTC. Those sold before stay good.")
@@ -126,6 +131,38 @@ def _sales(key: str, since: int | None) -> Html:
         "section",
         tag("h2", "Sales"),
         text,
-        form(PATH, key, hidden(do="resume"), button("Sell again", primary=True)),
+        form(PATH, key, hidden(do="preview-resume"), button("Sell again", primary=True)),
         class_="panel",
+    )
+
+
+async def _sales_preview(house: House, key: str, *, resume: bool) -> Html | None:
+    """What the end of the sales, or of their pause, does; None where it is done already."""
+    if resume == (house.keyring.sunset is None):
+        return None
+    if resume:
+        facts = [
+            "Wallets and the buy page get invoices again, at every process of this mint.",
+            inside(["New stamps are signed by keyset ", tag("code", house.keyring.active().id), "."]),
+            "Wallets hear at /v1/info that stamps are sold. Nothing changes for those that are out.",
+        ]
+        confirm = button("Sell again now", primary=True, name="do", value="resume")
+    else:
+        found, at = await house.books.get()
+        out = f"{found['outstanding']:,} sat of stamps are out, as of "
+        paid = f"{found['unclaimed']:,} sat are paid and not given out yet. They still will be,"
+        facts = [
+            inside([out, when(at), " UTC. They stay good: letters are taken, and stamps swapped, as before."]),
+            f"{paid} and so will what is paid late to an invoice that is out.",
+            inside(["New invoices are refused (code 20003), and so is ", tag("code", "pennypost mint issue"), "."]),
+            "Wallets hear at /v1/info that NUT-04 is disabled, and its message says that what is out stays good.",
+        ]
+        confirm = button("Stop selling now", primary=True, name="do", value="sunset")
+    return tag(
+        "section",
+        tag("h2", "Preview"),
+        tag("p", "Nothing is changed yet, and it can be taken back at any time."),
+        tag("ul", *(tag("li", each) for each in facts)),
+        form(PATH, key, confirm, class_="buttons"),
+        class_="panel preview",
     )
