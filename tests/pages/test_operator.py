@@ -233,10 +233,12 @@ async def test_what_is_no_link(stranger: Browser, link: str) -> None:
 # --- by an operator's key
 
 
-def _signed(house: House, author: Author = OPERATOR, path: str = "/operator/login") -> dict[str, str]:
-    now, aux = int(time.time()), secrets.token_bytes(32)
+def _signed(
+    house: House, author: Author = OPERATOR, path: str = "/operator/login", method: str = "POST", ago: int = 0
+) -> dict[str, str]:
+    now, aux = int(time.time()) - ago, secrets.token_bytes(32)
     return {
-        "authorization": http_auth(author.secret, url=house.url + path, method="POST", body=b"", now=now, aux=aux),
+        "authorization": http_auth(author.secret, url=house.url + path, method=method, body=b"", now=now, aux=aux),
     }
 
 
@@ -260,6 +262,61 @@ async def test_a_signed_request_signs_in_once_at_all_processes(house: House) -> 
     tries = (database.write(begin_on, OPERATOR.pubkey, event, 1_000) for _ in range(6))
     done = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(each, str) for each in done) == 1
+
+
+FILES = (
+    "/operator/money.json",
+    "/operator/health.json?hours=3",
+    "/operator/money/treasury.json",
+    "/operator/bans/bans.csv",
+)
+
+
+@pytest.mark.parametrize("path", FILES)
+async def test_a_file_is_read_by_a_signed_request_once(house: House, path: str) -> None:
+    async with httpx.AsyncClient(trust_env=False, base_url=house.url) as http:
+        header = _signed(house, path=path, method="GET")
+        answer = await http.get(path, headers=header)
+        assert answer.status_code == 200 and "set-cookie" not in answer.headers
+        assert answer.headers["cache-control"] == "no-store"
+        again = await http.get(path, headers=header)
+        assert again.status_code == 401 and "[http-auth]" in again.json()["detail"], "once"
+        assert (await http.get(path)).status_code == 401, "and it signed nobody in"
+
+
+async def test_what_a_signature_does_not_open(tmp_path: Path) -> None:
+    path = "/operator/money.json"
+    async with open_house(tmp_path, operators=OPERATOR.pubkey) as opened, httpx.AsyncClient(trust_env=False) as http:
+        wrong = [
+            (path, _signed(opened, Author(), path, "GET")),
+            (path, _signed(opened, path=path, method="POST")),
+            (path, _signed(opened, path="/operator/quotes.json", method="GET")),
+            (path, _signed(opened, path=path, method="GET", ago=90)),
+            (path + "?hours=1", _signed(opened, path=path, method="GET")),
+            (path, _signed(opened, path=path + "?hours=1", method="GET")),
+            (path, {"authorization": "Nostr x"}),
+            (path, {"authorization": "Basic eDp5"}),
+            # pages and forms are for sessions
+            ("/operator/money", _signed(opened, path="/operator/money", method="GET")),
+        ]
+        for asked_for, header in wrong:
+            answer = await http.get(opened.url + asked_for, headers=header)
+            assert answer.status_code == 401 and "set-cookie" not in answer.headers, (asked_for, header)
+        form = _signed(opened, path="/operator/keysets") | {"origin": opened.url}
+        assert (await http.post(opened.url + "/operator/keysets", headers=form)).status_code == 401
+        assert opened.office.keyring.sunset is None
+        before = opened.service.settings
+        opened.service.settings = before.model_copy(update={"operators": ""})
+        assert (await http.get(opened.url + path, headers=_signed(opened, path=path, method="GET"))).status_code == 404
+        opened.service.settings = before
+        # wrong ones are bounded as sign-ins are; right ones are not
+        for number in range(24):
+            each = f"{path}?hours={number}"
+            good = await http.get(opened.url + each, headers=_signed(opened, path=each, method="GET"))
+            assert good.status_code == 200
+        codes = [(await http.get(opened.url + path, headers=wrong[6][1])).status_code for _ in range(24)]
+        assert codes[0] == 401 and codes[-1] == 429
+        assert (await http.get(opened.url + path, headers=wrong[6][1])).headers["retry-after"]
 
 
 # --- forms

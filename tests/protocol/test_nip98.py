@@ -51,6 +51,19 @@ def test_what_is_taken(url: str, off: int) -> None:
     assert check(good(url=url, now=NOW + off)) == secp.xonly(SECRET).hex()
 
 
+def test_a_get_has_no_body_to_name() -> None:
+    get = ["method", "GET"]
+    for header in (signed(U, get), signed(U, get, ["payload", sha256(b"").hexdigest()])):
+        assert check(header, method="GET", body=b"")
+    for header in (signed(U, get, H), signed(U, get, ["payload"]), signed(U, M)):
+        with pytest.raises(HttpAuthInvalid):
+            check(header, method="GET", body=b"")
+    with pytest.raises(HttpAuthInvalid):
+        check(signed(U, get), method="GET", body=BODY)
+    with pytest.raises(HttpAuthInvalid):
+        check(signed(U, M), body=b"")
+
+
 def test_the_scheme_in_any_case() -> None:
     assert check(good().replace("Nostr", "nostr"))
 

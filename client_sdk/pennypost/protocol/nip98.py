@@ -29,7 +29,8 @@ SCHEME: Final = "nostr"
 def check_http_auth(header: str | None, *, urls: Collection[str], method: str, body: bytes, now: int) -> Event:
     """The signed event of a request (NIP-98, Nostr event; NIP-86, Authorization); its `pubkey` is who asks.
 
-    `urls`: all spellings of the one address that is meant; `now` in Unix seconds. Raises HttpAuthInvalid.
+    `urls`: all spellings of the one address that is meant; `now` in Unix seconds. A GET has no body, and may go
+    without `payload`. Raises HttpAuthInvalid.
     """
     event = _read(header)
     if event.kind != KIND_HTTP_AUTH:
@@ -40,7 +41,8 @@ def check_http_auth(header: str | None, *, urls: Collection[str], method: str, b
         raise HttpAuthInvalid("another address")
     if _only(event, "method") != method:
         raise HttpAuthInvalid("another method")
-    if not hmac.compare_digest(_only(event, "payload").encode(), sha256(body).hexdigest().encode()):
+    bodiless = method == "GET" and not body and not any(tag[:1] == ["payload"] for tag in event.tags)
+    if not bodiless and not hmac.compare_digest(_only(event, "payload").encode(), sha256(body).hexdigest().encode()):
         raise HttpAuthInvalid("another body")
     try:
         verify_event(event)

@@ -1,7 +1,8 @@
 """Who comes in: where the pages are served at all, who is signed in, and that a form is one of ours.
 
 request ─▶ is_open ─▶ session (cookie) ─▶ a form: Origin is this site, and the form's key is the session's
-                          └ none ─▶ sign-in: bounded by source, a link or a signed request, a cookie
+                          ├ none ─▶ sign-in: bounded by source, a link or a signed request, a cookie
+                          └ none, a file (JSON, CSV) ─▶ signed itself: `use_signature`
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pennypost.protocol.errors import FormRefused, LinkInvalid, NotFound, SignInNeeded, TooMany
+from pennypost.protocol.errors import FormRefused, HttpAuthInvalid, LinkInvalid, NotFound, SignInNeeded, TooMany
 from pennypost_mint.runtime.limits import SIGN_IN_BURST, SIGN_IN_RATE, TokenBucket
 from pennypost_mint.runtime.settings import Settings
-from pennypost_mint.runtime.sources import Sources
+from pennypost_mint.runtime.sources import Source, Sources
 from pennypost_postoffice.operators import Operators
 from pennypost_postoffice.pages.operator.sign_in import (
     SESSION_SECONDS,
@@ -52,6 +53,11 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_signed(headers: Mapping[str, str]) -> bool:
+    """Whether the request brings a signature of its own (NIP-98); a proxy may ask for other credentials there."""
+    return headers.get("authorization", "").lower().startswith("nostr ")
 
 
 class Gate:
@@ -107,18 +113,38 @@ class Gate:
         event = self._operators.authorize(headers.get("authorization"), urls=(url,), method="POST", body=body)
         return self._set(await self._house.database.write(begin_on, event.pubkey, event.id, self._house.now()))
 
+    def use_signature(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Lets one GET pass that an operator signed (NIP-98) for its whole address, query and all; each once, as with
+        management (NIP-86). Raises HttpAuthInvalid, NotFound where no key may, and TooMany after wrong ones."""
+        source = self._source(scope)
+        if self._tries.wait(source):
+            raise self._too_many(source)
+        query = scope["query_string"].decode("latin-1")
+        url = self._house.settings().url + scope["path"] + f"?{query}" * bool(query)
+        try:
+            self._operators.authorize(headers.get("authorization"), urls=(url,), method="GET", body=b"")
+        except HttpAuthInvalid:
+            self._tries.take(source)
+            raise
+
     async def sign_out(self, session: Session) -> str:
         """The cookie that ends it in the browser, too."""
         await self._house.database.write(end_on, session.secret)
         return self._set("", 0)
 
     def _try(self, scope: Mapping[str, Any]) -> None:
-        self._sources.trust(self._house.settings().proxies)
-        source = self._sources.of(scope)
+        source = self._source(scope)
         if not self._tries.take(source):
-            error = TooMany()
-            error.retry_after = int(self._tries.wait(source)) + 1
-            raise error
+            raise self._too_many(source)
+
+    def _source(self, scope: Mapping[str, Any]) -> Source:
+        self._sources.trust(self._house.settings().proxies)
+        return self._sources.of(scope)
+
+    def _too_many(self, source: Source) -> TooMany:
+        error = TooMany()
+        error.retry_after = int(self._tries.wait(source)) + 1
+        return error
 
     @property
     def _name(self) -> str:

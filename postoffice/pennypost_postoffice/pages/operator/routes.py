@@ -6,7 +6,8 @@
     GET, POST /operator/login        a link's page and its use; a signed request (NIP-98)
     POST /operator/logout
 
-Caches keep nothing of this. `referrer-policy` is same-origin: under no-referrer browsers hide a form's Origin.
+A JSON or CSV file may also be read by a request that an operator signed (NIP-98), without a session. Caches keep
+nothing of this. `referrer-policy` is same-origin: under no-referrer browsers hide a form's Origin.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pennypost_mint.runtime.limits import KIB
 from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice.pages.markup import Html, inside, tag
 from pennypost_postoffice.pages.operator import bans, health, keysets, login, money, prices, quotes
-from pennypost_postoffice.pages.operator.gate import LOGIN, PATH, Gate
+from pennypost_postoffice.pages.operator.gate import LOGIN, PATH, Gate, is_signed
 from pennypost_postoffice.pages.operator.house import House
 from pennypost_postoffice.pages.operator.sign_in import Session
 from pennypost_postoffice.pages.operator.view import View, button, form, notice
@@ -85,23 +86,29 @@ def operator_router(house: House) -> APIRouter:
         gate.check_form(request.headers, _form(await _read(request)), session)
         return _redirect(LOGIN, {"set-cookie": await gate.sign_out(session)})
 
+    async def read_file(request: Request, name: str) -> View:
+        if is_signed(request.headers):
+            gate.use_signature(request.scope, request.headers)
+        else:
+            await gate.session(request.headers)
+        # a file has no forms, so it needs no key for them
+        return await PAGES[name].read(house, request.query_params, "")
+
     async def read(request: Request) -> Response:
         name, dot, kind = request.path_params["page"].partition(".")
         if name not in PAGES or (dot and kind != "json"):
             raise NotFound
+        if dot:
+            return _file(msgspec.json.encode((await read_file(request, name)).data), "application/json")
         session = await gate.session(request.headers)
         view: View = await PAGES[name].read(house, request.query_params, session.form_key)
-        if dot:
-            return _file(msgspec.json.encode(view.data), "application/json")
         return _page(house, name, view, session)
 
     async def read_table(request: Request) -> Response:
         name, (table, _, kind) = request.path_params["page"], request.path_params["table"].partition(".")
         if name not in PAGES or kind not in ("csv", "json"):
             raise NotFound
-        session = await gate.session(request.headers)
-        view: View = await PAGES[name].read(house, request.query_params, session.form_key)
-        if (found := view.tables.get(table)) is None:
+        if (found := (await read_file(request, name)).tables.get(table)) is None:
             raise NotFound
         if kind == "json":
             return _file(found.json(), "application/json")
