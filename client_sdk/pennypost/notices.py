@@ -2,6 +2,7 @@
 
     send     how long a comment is taken? ─▶ notice that fits ─▶ letter posted ─▶ payment with the notice
              carried by an LNURL-pay comment, by keysend (TLV 34349334), or by hand
+             written down before each step (notice_book.py): the same call after a crash goes on
     receive  payment of our wallet, or pasted text ─▶ read: who, until when, where. Nothing is looked up
              ─▶ the person decides ─▶ fetch: the letter by that key, opened, its signature over the notice checked
 
@@ -14,18 +15,21 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
-from pennypost import lnurl
+from pennypost import lnurl, notice_book
 from pennypost.desk import DAY, Desk, new_secret
+from pennypost.letters import Note, note_of
 from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, DUPLICATE, Mail, Receipt
+from pennypost.notice_book import Begun
 from pennypost.office import Office
 from pennypost.outbox import ANSWER, PATIENCE
-from pennypost.payments import Payments
+from pennypost.payments import Payment, Payments
 from pennypost.protocol import nip19
+from pennypost.protocol.bolt11 import parse_invoice
 from pennypost.protocol.errors import (
     AmountTooHigh,
     CommentTooShort,
@@ -49,6 +53,7 @@ from pennypost.protocol.notice import (
     new_notice,
     read_notice,
 )
+from pennypost.protocol.stealth import lifetime
 from pennypost.stamps import Stamps
 from pennypost.transport import Transport, is_loopback, parse_address
 
@@ -109,6 +114,9 @@ class Notices:
     def __init__(self, desk: Desk, payments: Payments, stamps: Stamps, network: Transport) -> None:
         """`network` reaches addresses that others name."""
         self._desk, self._payments, self._stamps, self._network = desk, payments, stamps, network
+        self._store = desk.store
+        self._under_way: set[str] = set()
+        """Ids of the letters that are being sent in this process."""
 
     # Sending
 
@@ -125,6 +133,7 @@ class Notices:
         relays: Sequence[str] = (),
         max_stamps: int = 64,
         keep: int = 7 * DAY,
+        once: str | None = None,
         patience: float = PATIENCE,
     ) -> NoticeReceipt:
         """Write to somebody, and tell him by a payment of `sat` to `pay`: a Lightning address, an LNURL, or a node's
@@ -133,37 +142,107 @@ class Notices:
         `where` says which relay has the letter (39 characters, by default this office); `relays` sends it to more, for
         `max_stamps` in all (see `prices`), and the notice then says "blastr". Where the receiver takes only short
         comments the notice leaves out first where, then who. Before anything is posted it is refused: CommentTooShort,
-        AmountTooHigh, PriceTooHigh, InvalidInput, and what the receiver's service raises. After the letter is posted
-        the payment can fail (WalletError): the letter stays, to be found by scanning.
+        AmountTooHigh, PriceTooHigh, InvalidInput, OnceUsed, and what the receiver's service raises. After the letter is
+        posted the payment can fail (WalletError): the letter stays, to be found by scanning.
+
+        Nothing is posted or paid twice: the same call after an error or a crash goes on with the same letter, notice
+        and payment until they are told. With a key of your own (`once`, 1 to 200 characters, apart from those of
+        `AsyncClient.send`) this holds for a year and after that too: the same call again posts and pays nothing, and
+        returns the same notice. Raises PaymentUnknown while the wallet does not know what became of the payment.
         """
         receiver = await self._desk.people.key(to)
         if not 0 < sat <= MAX_SAT:
             raise InvalidInput("a payment is of 1 sat or more")
         if pay is not None and sat > most:
             raise AmountTooHigh
+        said = ("notice", text, pay, sat, anonymous, where, list(relays), lifetime(keep))
+        note = note_of(self._desk.identity.secret, receiver, once, *said)
+        begun = await self._known(note)
+        if begun is not None and begun.carrier:
+            return self._again(begun)
         node = bytes.fromhex(pay) if pay is not None and _NODE.fullmatch(pay) else None
         point = await lnurl.look_up(pay, self._network) if pay is not None and node is None else None
         if pay is not None:
             _ = self._payments.wallet
-        new, signed = self._fit(receiver, anonymous, where, relays, keep, None if point is None else point.comment)
+        room = None if point is None else point.comment
+        if begun is None:
+            new, signed = self._fit(receiver, anonymous, where, relays, keep, room)
+            event = self._desk.letter(receiver, text, tags=[new.tag], keep=keep, one_time=new.author_secret).event
+            preimage = None if node is None else secrets.token_bytes(32)
+            begun = Begun(event.id, event, new.text, signed, expiration(event) or 0, preimage)
+        elif room is not None and len(begun.text) > room:
+            raise CommentTooShort(f"it takes {room} characters")
         if point is not None and not point.least <= sat * MSAT <= point.most:
             raise InvalidInput(f"the receiver takes {-(-point.least // MSAT)} to {point.most // MSAT} sat")
-        letter = self._desk.letter(receiver, text, tags=[new.tag], keep=keep, one_time=new.author_secret)
-        offices = await self._choose(letter.event, relays, max_stamps)
-        receipt = await self._desk.post(letter.event, patience)
-        if receipt.error is not None:
-            raise receipt.error
-        receipts = [receipt, *[await self._put(letter.event, office, price) for office, price in offices]]
-        carrier: Carrier = "hand"
-        paid = fee = 0
-        if point is not None:
-            request = await lnurl.request_invoice(point, sat * MSAT, new.text, self._network)
-            payment = await self._payments.pay(request, sat * MSAT)
-            carrier, paid, fee = "comment", payment.msat, payment.fee_msat
-        elif node is not None:
-            payment = await self._payments.keysend(node, sat * MSAT, {TLV: new.text.encode()}, secrets.token_bytes(32))
-            carrier, paid, fee = "keysend", payment.msat, payment.fee_msat
-        return NoticeReceipt(new.text, carrier, signed, paid, fee, tuple(receipts))
+        own = begun.id
+        self._under_way.add(own)
+        try:
+            assert begun.event is not None
+            offices = await self._choose(begun.event, relays, max_stamps)
+            begun = await self._store.run(notice_book.begin_on, note, begun, self._desk.now())
+            if begun.event is None:
+                for office, _ in offices:
+                    await office.close()
+                return self._again(begun)
+            receipts = [await self._post(begun.event, patience)]
+            receipts += [await self._put(begun.event, office, price) for office, price in offices]
+            if point is not None:
+                payment = await self._payments.pay(await self._order(begun, point, sat * MSAT), sat * MSAT)
+            elif node is not None:
+                record = {TLV: begun.text.encode()}
+                payment = await self._payments.keysend(node, sat * MSAT, record, begun.preimage or b"")
+            else:
+                payment = None
+            return await self._told(begun, payment, receipts)
+        finally:
+            self._under_way.discard(own)
+
+    async def _known(self, note: Note) -> Begun | None:
+        """The same call made before, as far as it came; a payment that it had begun has its end. Raises as outcome."""
+        now = self._desk.now()
+        begun = await self._store.run(notice_book.known_on, note, now, frozenset(self._under_way))
+        if begun is None or begun.carrier or begun.payment_hash is None:
+            payment = None
+        else:
+            payment = await self._payments.outcome(begun.payment_hash)
+        if begun is not None and payment is not None:
+            await self._told(begun, payment, [])
+            return replace(begun, carrier=_carrier(begun), msat=payment.msat, fee_msat=payment.fee_msat)
+        if begun is not None and not begun.carrier and begun.kept_until <= now:
+            await self._store.run(notice_book.drop_on, begun.id)
+            return None
+        return begun
+
+    def _again(self, begun: Begun) -> NoticeReceipt:
+        """What became of a notice that an earlier call told of."""
+        stored = Receipt(begun.id, self._desk.office.url, True, DUPLICATE, 0, begun.kept_until)
+        carrier = cast(Carrier, begun.carrier)
+        return NoticeReceipt(begun.text, carrier, begun.signed, begun.msat, begun.fee_msat, (stored,))
+
+    async def _post(self, event: Event, patience: float) -> Receipt:
+        """Post the letter; where it is not taken and nothing was spent, the notice is forgotten with it."""
+        try:
+            receipt = await self._desk.post(event, patience)
+            if receipt.error is not None:
+                raise receipt.error
+        except PennypostError:
+            await self._store.run(notice_book.give_up_on, event.id)
+            raise
+        return receipt
+
+    async def _order(self, begun: Begun, point: lnurl.PayPoint, msat: int) -> str:
+        """The invoice to pay, written down; the one of an earlier run as long as it can be paid."""
+        now = self._desk.now()
+        if begun.invoice is not None and parse_invoice(begun.invoice).expires_at > now:
+            return begun.invoice
+        request = await lnurl.request_invoice(point, msat, begun.text, self._network)
+        return await self._store.run(notice_book.order_on, begun.id, request, now)
+
+    async def _told(self, begun: Begun, payment: Payment | None, receipts: Sequence[Receipt]) -> NoticeReceipt:
+        carrier: Carrier = "hand" if payment is None else _carrier(begun)
+        msat, fee = (0, 0) if payment is None else (payment.msat, payment.fee_msat)
+        await self._store.run(notice_book.told_on, begun.id, carrier, msat, fee)
+        return NoticeReceipt(begun.text, carrier, begun.signed, msat, fee, tuple(receipts))
 
     def _fit(
         self, receiver: bytes, anonymous: bool, where: str | None, relays: Sequence[str], keep: int, room: int | None
@@ -327,3 +406,8 @@ class Notices:
             if url != self._desk.office.url:
                 offices.append(Office(url, self._network, self._desk.store))
         return offices
+
+
+def _carrier(begun: Begun) -> Carrier:
+    """What carries a notice that is paid for."""
+    return "comment" if begun.preimage is None else "keysend"

@@ -172,6 +172,16 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE scan_keys (pub TEXT PRIMARY KEY, made_at INTEGER NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE notices (
+        event_id TEXT PRIMARY KEY, once TEXT, digest BLOB NOT NULL, event BLOB, text TEXT NOT NULL,
+        signed INTEGER NOT NULL, preimage BLOB, invoice TEXT, carrier TEXT NOT NULL DEFAULT '',
+        msat INTEGER NOT NULL DEFAULT 0, fee_msat INTEGER NOT NULL DEFAULT 0, keep_until INTEGER NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX notices_once ON notices (once) WHERE once IS NOT NULL;
+    CREATE INDEX notices_digest ON notices (digest) WHERE once IS NULL;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 

@@ -70,5 +70,6 @@ async def dies(
             return True
         finally:
             await client.office.close()
+            await client._network.close()  # pyright: ignore[reportPrivateUsage]
             await client._store.close()  # pyright: ignore[reportPrivateUsage]
     return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pennypost import AsyncClient, Sandbox, lnurl
+from pennypost import AsyncClient, Sandbox, ledger, lnurl
 from pennypost.lightning import Received
 from pennypost.play import FUNDS, PlayWallet
 from pennypost.protocol import bech32
@@ -25,17 +26,21 @@ from pennypost.protocol.errors import (
     InvalidInput,
     InvalidNotice,
     InvoiceMismatch,
+    NotEnoughStamps,
     NotFound,
     NoWallet,
     OfficeMisbehaves,
     OfficeUnreachable,
+    OnceUsed,
     PaymentFailed,
+    PaymentUnknown,
     PennypostError,
     PriceTooHigh,
     WalletRefuses,
 )
 from pennypost.protocol.notice import SHORTEST
 from pennypost.transport import NetworkTransport
+from tests.sdk.deaths import WAYS, Killed, dies
 from tests.sdk.meddler import Meddler
 from tests.sdk.test_mail import texts
 from tests.sdk.test_offers import funds
@@ -424,3 +429,170 @@ async def test_a_payment_that_fails_leaves_the_letter(
     with pytest.raises(PaymentFailed):
         await alice.notices.send(bob.npub, "hello", pay=service.address)
     assert await texts(bob) == ["hello"]
+
+
+# The same call again
+
+STEPS = 60
+
+
+def doomed(wallet: PlayWallet, patch: pytest.MonkeyPatch, *, paid: bool) -> None:
+    """The process is gone when it pays: before the wallet has heard, or after it has paid."""
+    for name in ("pay", "keysend"):
+        real = getattr(wallet, name)
+
+        async def die(*args: Any, real: Any = real, **options: Any) -> Any:
+            if paid:
+                await real(*args, **options)
+            raise Killed
+
+        patch.setattr(wallet, name, die)
+
+
+@pytest.mark.parametrize(
+    ("way", "once", "carrier"),
+    [
+        *((way, "n 7", "keysend") for way in (*WAYS, "unpaid", "paid")),
+        *((way, "n 7", "comment") for way in (WAYS[-1], "unpaid", "paid")),
+        (WAYS[-1], "n 7", "hand"),
+        (WAYS[-1], None, "keysend"),
+    ],
+)
+async def test_the_same_call_after_a_crash_at_any_step(
+    office: Sandbox,
+    client: Make,
+    service: PayService,
+    tmp_path: Path,
+    way: str,
+    once: str | None,
+    carrier: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger, "READY", 0)
+    pay = {"hand": None, "comment": service.address, "keysend": service.wallet.node.hex()}[carrier]
+    for step in range(STEPS):
+        home, bob, wallet = tmp_path / str(step), client(), office.wallet()
+        await client(home).stamps.buy(4)
+
+        async def send(alice: AsyncClient, bob: AsyncClient = bob) -> Any:
+            return await alice.notices.send(bob.npub, "x", pay=pay, sat=3, once=once, patience=0)
+
+        if way in ("unpaid", "paid"):
+            with monkeypatch.context() as patch:
+                doomed(wallet, patch, paid=way == "paid")  # type: ignore[arg-type]
+                with pytest.raises(Killed):
+                    await send(client(home, lightning=wallet))
+            died = True
+        else:
+            died = await dies(office, home, send, way, step, monkeypatch, lightning=wallet)  # type: ignore[arg-type]
+        alice = client(home, lightning=wallet)
+        told = (FUNDS - await wallet.balance()) // 3_000
+        done = await send(alice)
+        spent, arrived, check = FUNDS - await wallet.balance(), await texts(bob), await alice.stamps.check()
+        assert (check.reserved, check.lost, check.problems, len(arrived)) == (0, 0, (), 4 - check.stamps)
+        assert done.carrier == carrier and bob.notices.read(done.notice).sender == alice.npub
+        assert (await bob.notices.fetch(done.notice)).text == "x"
+        each = 0 if carrier == "hand" else 3_000
+        # Without a key nobody can tell a repeat from a second notice once the first was told.
+        second = once is None and len(arrived) == 2 and (not each or told == 1)
+        assert second or (len(arrived), spent, done.msat) == (1, each, each), (way, step)
+        if once is not None:
+            again = await send(client(home, lightning=wallet))
+            assert (again.notice, again.carrier, again.msat) == (done.notice, carrier, each)
+            assert [each.code for each in again.receipts] == ["duplicate"]
+            assert FUNDS - await wallet.balance() == spent and await texts(bob) == []
+        if not died or way in ("unpaid", "paid"):
+            return
+    pytest.fail("the work had no end")
+
+
+async def test_one_key_is_one_notice(alice: AsyncClient, bob: AsyncClient) -> None:
+    first = await alice.notices.send(bob.npub, "x", once="k")
+    others: list[tuple[str, dict[str, Any]]] = [("y", {}), ("x", {"sat": 2}), ("x", {"anonymous": True})]
+    for text, options in others:
+        with pytest.raises(OnceUsed):
+            await alice.notices.send(bob.npub, text, once="k", **options)
+    assert (await alice.notices.send(bob.npub, "x", once="k")).notice == first.notice
+    assert (await alice.send(bob.npub, "x", once="k")).accepted, "letters have keys of their own"
+    assert await alice.stamps.balance() == 3
+
+
+async def test_one_key_at_the_same_time_is_one_payment(client: Make, alice: AsyncClient, bob: AsyncClient) -> None:
+    wallet: Any = bob.payments.wallet
+    done = await asyncio.gather(
+        *(alice.notices.send(bob.npub, "x", pay=wallet.node.hex(), sat=3, once="k") for _ in range(4)),
+        return_exceptions=True,
+    )
+    assert len({each.notice for each in done if not isinstance(each, BaseException)}) == 1
+    assert await funds(alice) == FUNDS - 3_000 and await texts(bob) == ["x"]
+
+
+async def test_a_payment_that_failed_is_made_by_the_same_call_again(
+    alice: AsyncClient, bob: AsyncClient, service: PayService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(request: str, **options: Any) -> Any:
+        raise PaymentFailed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alice.payments.wallet, "pay", fail)
+        with pytest.raises(PaymentFailed):
+            await alice.notices.send(bob.npub, "x", pay=service.address)
+    done = await alice.notices.send(bob.npub, "x", pay=service.address)
+    assert service.said == [done.notice] and await texts(bob) == ["x"] and await alice.stamps.balance() == 4
+
+
+async def test_nothing_is_paid_while_the_end_of_a_payment_is_unknown(
+    alice: AsyncClient, bob: AsyncClient, service: PayService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(*args: Any, **options: Any) -> Any:
+        raise PaymentUnknown
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alice.payments.wallet, "pay", unknown)
+        patch.setattr(alice.payments.wallet, "payment", unknown)
+        for _ in range(2):
+            with pytest.raises(PaymentUnknown):
+                await alice.notices.send(bob.npub, "x", pay=service.address)
+    assert len(service.said) == 1
+    assert (await alice.notices.send(bob.npub, "x", pay=service.address)).msat == 1_000
+    assert len(service.said) == 1 and await texts(bob) == ["x"]
+
+
+async def test_an_invoice_that_expired_unpaid_is_replaced(
+    client: Make, bob: AsyncClient, service: PayService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.time()]
+    alice = client(tmp_path, clock=lambda: now[0])
+    await alice.stamps.buy(2)
+    service.invoice = {"pr": (await service.wallet.make_invoice(1_000, expiry=30)).request}
+    with monkeypatch.context() as patch:
+        doomed(alice.payments.wallet, patch, paid=False)  # type: ignore[arg-type]
+        with pytest.raises(Killed):
+            await alice.notices.send(bob.npub, "x", pay=service.address, once="k")
+    service.invoice = {}
+    now[0] += 60
+    assert (await alice.notices.send(bob.npub, "x", pay=service.address, once="k")).msat == 1_000
+    assert len(service.said) == 2 and len(set(service.said)) == 1 and await texts(bob) == ["x"]
+
+
+async def test_a_key_is_free_again_when_no_letter_was_posted(client: Make, bob: AsyncClient) -> None:
+    alice = client()
+    with pytest.raises(NotEnoughStamps):
+        await alice.notices.send(bob.npub, "x", once="k")
+    await alice.stamps.buy(2)
+    assert (await alice.notices.send(bob.npub, "y", once="k")).carrier == "hand"
+
+
+async def test_a_notice_whose_letter_expired_untold_is_begun_anew(
+    client: Make, bob: AsyncClient, service: PayService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.time() - 58 * 60]
+    alice = client(clock=lambda: now[0])
+    await alice.stamps.buy(2)
+    with monkeypatch.context() as patch:
+        doomed(alice.payments.wallet, patch, paid=False)  # type: ignore[arg-type]
+        with pytest.raises(Killed):
+            await alice.notices.send(bob.npub, "x", pay=service.address, once="k", keep=3_600)
+    now[0] += 61 * 60
+    done = await alice.notices.send(bob.npub, "x", pay=service.address, once="k", keep=3_600)
+    assert done.msat == 1_000 and len(set(service.said)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from secrets import token_bytes
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_watching(office: Sandbox) -> None:
         thread.start()
         while not heard:
             payments = alice._client.payments  # type: ignore[attr-defined]
-            alice._thread.call(payments.keysend(wallet.node, 1_000, {34349334: told.encode()}, bytes([7]) * 32))  # type: ignore[attr-defined]
+            alice._thread.call(payments.keysend(wallet.node, 1_000, {34349334: told.encode()}, token_bytes(32)))  # type: ignore[attr-defined]
             thread.join(0.2)
         assert heard == [told]
 

@@ -54,14 +54,21 @@ def send(
     relay: RelayOption = None,
     max_stamps: Annotated[int, typer.Option("--max-stamps", min=0, help="The most that all relays may cost.")] = 64,
     keep: Annotated[Literal["1h", "1d", "7d", "30d"], typer.Option("--keep", help="How long it is kept.")] = "7d",
+    once: Annotated[
+        str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this notice is sent once, ever.")
+    ] = None,
     nwc: LightningOption = None,
 ) -> None:
     """Write a letter, and tell its receiver by a Lightning payment whose comment only he can read.
+
+    After an error or a crash the same command goes on with the same letter and the same payment; nothing is posted or
+    paid twice. With --once this holds after it is done too, so a script may repeat it.
 
     Examples:
 
       pennypost notice send npub1… "hello Bob" --pay bob@wallet.example --sat 10 --nwc wallet.link
       pennypost notice send npub1… "hello Bob" --json
+      pennypost notice send npub1… "invoice 7 is due" --pay bob@wallet.example --once invoice-7
     """
     talk = Talk(context, home, office, mint, as_json)
     if text == "-":
@@ -83,6 +90,7 @@ def send(
             relays=relay or (),
             max_stamps=max_stamps,
             keep=KEEP[keep],
+            once=once,
         )
 
     done = talk.run(work, lightning=talk.link(nwc))

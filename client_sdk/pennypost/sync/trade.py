@@ -162,6 +162,7 @@ class Notices:
         relays: Sequence[str] = (),
         max_stamps: int = 64,
         keep: int = 7 * DAY,
+        once: str | None = None,
         patience: float = PATIENCE,
     ) -> NoticeReceipt:
         """As pennypost.notices.Notices.send."""
@@ -177,6 +178,7 @@ class Notices:
                 relays=relays,
                 max_stamps=max_stamps,
                 keep=keep,
+                once=once,
                 patience=patience,
             )
         )
