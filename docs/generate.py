@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the program itself; `--check` only compares.
+"""Writes the reference pages and the sample file that are made from the program itself; `--check` only compares.
 
     errors.md    pennypost.protocol.errors.TABLE
     settings.md  pennypost_mint.runtime.settings.Settings
@@ -7,6 +7,7 @@
     metrics.md   the metrics registry
     packages.md  pyproject.toml
     sdk.md       docstrings of what `pennypost` offers
+    sample       docs/pennypost.env.example, from the same settings
 
 What stands above the line `<!-- generated -->` of a page is written by hand and kept.
 """
@@ -19,13 +20,15 @@ import importlib
 import inspect
 import sys
 import tempfile
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 PROJECT = Path(__file__).parents[1]
 REFERENCE = PROJECT / "docs" / "reference"
+SAMPLE = PROJECT / "docs" / "pennypost.env.example"
 MARK = "<!-- generated: change the program, then `make docs` -->"
 
 
@@ -62,6 +65,63 @@ def settings() -> str:
         for row in settings_table()
     ]
     return table(("name", "default", "reload", "meaning"), rows)
+
+
+GROUPS = {
+    "data_dir": "The server",
+    "name": "What people are told",
+    "mint_seed_file": "The mint",
+    "mint_urls": "Stamps of mints elsewhere",
+    "lightning": "Lightning: where stamps are paid",
+    "invoice_expiry": "Limits of the mint",
+    "trusted_proxies": "Reverse proxies",
+    "price_file": "Prices",
+    "operators": "Operators",
+    "private_wraps": "The post office",
+    "max_message": "Limits of the post office",
+    "sweep_every": "Deletion",
+    "bus_url": "Several processes",
+    "log": "Logs",
+}
+"""Parts of the sample file, by the setting that each begins with; settings stand in the order of the program."""
+
+SAMPLE_HEAD = """\
+Settings of pennypost: every one, with its default. Take away the # of a line to change it.
+
+Use it with PENNYPOST_SETTINGS=/etc/pennypost.env pennypost up, or as environment file of a service manager.
+Values stand without quotes to the end of the line; an empty value is the default.
+Instead of any value, PENNYPOST_<NAME>_FILE may name a file that holds it.
+Do so for secrets, or let nobody but the server's user read this file (chmod 600).
+"Reload": a running server takes it on by SIGHUP or `pennypost office reload`.
+
+Made from the program: change the program, then `make docs`."""
+
+
+def sample() -> str:
+    """A file of settings in which each is commented out, with its default and what it does."""
+    from pydantic import SecretStr
+
+    from pennypost_mint.runtime.settings import Settings
+    from pennypost_postoffice.commands import settings_table
+
+    lines = _comment(SAMPLE_HEAD)
+    for row, (name, field) in zip(settings_table(), Settings.model_fields.items(), strict=True):
+        if name in GROUPS:
+            lines += ["", "", f"# --- {GROUPS[name]} ---"]
+        notes = [row["description"].replace("`", "")]
+        if choices := [each for each in get_args(field.annotation) if isinstance(each, str)]:
+            notes.append(f"One of {', '.join(choices)}.")
+        if field.annotation is SecretStr:
+            notes.append(f"Rather set {row['name']}_FILE.")
+        if row["reloaded"]:
+            notes.append("Reload.")
+        lines += ["", *_comment(" ".join(notes)), f"#{row['name']}={row['default']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 116, break_on_hyphens=False) or [""]]
+    return [f"# {line}".rstrip() for line in lines]
 
 
 def command_tree() -> dict[str, Any]:
@@ -264,12 +324,20 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "packages": packages,
     "sdk": sdk,
+    "sample": sample,
 }
 
 
+def place(name: str) -> Path:
+    """The file of one page."""
+    return SAMPLE if name == "sample" else REFERENCE / f"{name}.md"
+
+
 def page(name: str) -> str:
-    """The whole text that `docs/reference/<name>.md` should have."""
-    written = (REFERENCE / f"{name}.md").read_text()
+    """The whole text that the file of this page should have."""
+    if name == "sample":
+        return sample()
+    written = place(name).read_text()
     head, mark, _ = written.partition(MARK)
     if not mark:
         raise SystemExit(f"docs/reference/{name}.md has no line {MARK}")
@@ -279,13 +347,14 @@ def page(name: str) -> str:
 def main(arguments: list[str]) -> int:
     """Writes the pages (all, or those named), or with `--check` lists those out of date (exit code 1)."""
     wanted = [name for name in arguments if name in PAGES] or list(PAGES)
-    stale = [name for name in wanted if page(name) != (REFERENCE / f"{name}.md").read_text()]
+    stale = [name for name in wanted if not place(name).exists() or page(name) != place(name).read_text()]
     for name in stale:
+        shown = f"docs/{place(name).name}" if name == "sample" else f"docs/reference/{name}.md"
         if "--check" in arguments:
-            print(f"docs/reference/{name}.md is out of date: make docs")
+            print(f"{shown} is out of date: make docs")
         else:
-            (REFERENCE / f"{name}.md").write_text(page(name))
-            print(f"docs/reference/{name}.md written")
+            place(name).write_text(page(name))
+            print(f"{shown} written")
     return int(bool(stale) and "--check" in arguments)
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pydantic import SecretStr
 
 from pennypost.protocol.errors import TABLE
-from pennypost_mint.runtime.settings import CLIENT_NAMES, PREFIX, Settings
+from pennypost_mint.runtime.settings import CLIENT_NAMES, PREFIX, RELOADED, Settings, load_settings
 
 PROJECT = Path(__file__).parents[2]
 PAGES = sorted([PROJECT / "README.md", *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("requirements/*.md")])
-TEXTS = [*PAGES, PROJECT / "Dockerfile", PROJECT / "compose.yaml"]
+TEXTS = [*PAGES, PROJECT / "Dockerfile", PROJECT / "compose.yaml", PROJECT / "docs" / "pennypost.env.example"]
 
 
 def _name(path: Path) -> str:
@@ -36,7 +37,7 @@ generate = _generator()
 
 @pytest.mark.parametrize("name", generate.PAGES)
 def test_generated_page_is_what_the_program_has(name: str) -> None:
-    assert (generate.REFERENCE / f"{name}.md").read_text() == generate.page(name), "run `make docs`"
+    assert generate.place(name).read_text() == generate.page(name), "run `make docs`"
 
 
 def test_check_tells_a_stale_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -46,6 +47,27 @@ def test_check_tells_a_stale_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert generate.main(["--check"]) == 1
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
+
+
+def test_every_setting_of_the_sample_file_is_read_with_its_default(tmp_path: Path) -> None:
+    """With every # taken away it is a settings file that changes nothing."""
+    text = re.sub(f"^#({PREFIX})", r"\1", generate.SAMPLE.read_text(), flags=re.MULTILINE)
+    named = re.findall(rf"^{PREFIX}(\w+)=", text, re.MULTILINE)
+    assert [name.lower() for name in named] == list(Settings.model_fields)
+    (tmp_path / "all.env").write_text(text)
+    assert load_settings({"PENNYPOST_SETTINGS": str(tmp_path / "all.env")}) == load_settings({})
+    for name, value in re.findall(rf"^({PREFIX}\w+)=(.*)$", text, re.MULTILINE):
+        assert load_settings({name: value}) == load_settings({}), name
+
+
+def test_the_sample_file_says_what_is_secret_and_what_is_reloaded() -> None:
+    entries = generate.SAMPLE.read_text().split("\n\n")
+    for name, field in Settings.model_fields.items():
+        (entry,) = (entry for entry in entries if f"#{PREFIX}{name.upper()}=" in entry)
+        assert (f"{PREFIX}{name.upper()}_FILE" in entry) == (field.annotation is SecretStr)
+        assert field.annotation is not SecretStr or "a secret" in entry
+        assert entry.partition(f"#{PREFIX}")[0].rstrip().endswith("Reload.") == (name in RELOADED)
+    assert generate.GROUPS.keys() <= Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=_name)
