@@ -6,11 +6,28 @@ every table that retention sweeps, so that each sweep is one indexed range.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+    true,
+)
 
 metadata = MetaData()
 
 _NO_WRAP = text("kind <> 1059")
+
+FREE = text("free_bytes IS NOT NULL")
+EARLY = text("NOT lasts")
+"""Where the quotas of what no stamp paid look: SQLite takes a partial index only for a query with the same text."""
 
 events = Table(
     "events",
@@ -21,13 +38,16 @@ events = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("keep_until", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("free_bytes", Integer, nullable=True),
     Index("events_author", "pubkey", "created_at"),
     Index("events_kind", "kind", "created_at", sqlite_where=_NO_WRAP, postgresql_where=_NO_WRAP),
     Index("events_time", "created_at", sqlite_where=_NO_WRAP, postgresql_where=_NO_WRAP),
+    Index("events_free", "created_at", "free_bytes", sqlite_where=FREE, postgresql_where=FREE),
 )
 """`body` is the event's JSON, byte for byte as it is sent. Gift wraps are found by id, author or tag alone: their
 times are shifted at random, so each further index would cost a letter one more page of the disk. What has expired is
-found by `feed.keep_until`, for every event has a row there."""
+found by `feed.keep_until`, for every event has a row there. `free_bytes`: the size of a body that no stamp paid, which
+is in the quota of free events; null for all others."""
 
 tags = Table(
     "tags",
@@ -57,11 +77,14 @@ tombstones = Table(
     Column("id", LargeBinary(32), primary_key=True),
     Column("pubkey", LargeBinary(32), primary_key=True),
     Column("keep_until", BigInteger, nullable=False),
+    Column("lasts", Boolean, nullable=False, server_default=true()),
     Index("tombstones_keep_until", "keep_until"),
+    Index("tombstones_early", "keep_until", sqlite_where=EARLY, postgresql_where=EARLY),
     sqlite_with_rowid=False,
 )
 """Ids once deleted (NIP-09), and by whose right: they stay out until keep_until. A deletion may arrive before its
-target, so anyone can name any id; only that of the event's own author (or a wrap's receiver) counts."""
+target, so anyone can name any id; only that of the event's own author (or a wrap's receiver) counts. `lasts` is false
+for an id that was not stored when a free deletion named it: those share a quota."""
 
 address_tombstones = Table(
     "address_tombstones",
@@ -69,10 +92,12 @@ address_tombstones = Table(
     Column("address", LargeBinary(32), primary_key=True),
     Column("deleted_at", BigInteger, nullable=False),
     Column("keep_until", BigInteger, nullable=False),
+    Column("lasts", Boolean, nullable=False, server_default=true()),
     Index("address_tombstones_keep_until", "keep_until"),
+    Index("address_tombstones_early", "keep_until", sqlite_where=EARLY, postgresql_where=EARLY),
     sqlite_with_rowid=False,
 )
-"""Addresses deleted by an `a` tag: versions up to `deleted_at` stay out."""
+"""Addresses deleted by an `a` tag: versions up to `deleted_at` stay out. `lasts` as above."""
 
 feed = Table(
     "feed",
