@@ -7,13 +7,15 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from playwright.async_api import BrowserContext, Error, Page, Route
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 """CI runs as root in a container."""
+
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
 
 def program() -> str | None:
@@ -46,6 +48,20 @@ class Watch:
 async def overflows(page: Page) -> bool:
     """Whether the page must be scrolled sideways."""
     return await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
+
+async def serious_faults(page: Page) -> list[str]:
+    """What axe-core finds serious in the page, in the light scheme and in the dark one; axe is loaded already."""
+    found: list[str] = []
+    for scheme in SCHEMES:
+        await page.emulate_media(color_scheme=scheme)
+        result = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found += [
+            f"{scheme}: {each['id']}: {[node['target'] for node in each['nodes']]}"
+            for each in result["violations"]
+            if each["impact"] in ("serious", "critical")
+        ]
+    return found
 
 
 def lose_answer(times: int = 1) -> Callable[[Route], Any]:

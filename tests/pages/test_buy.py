@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -41,7 +40,6 @@ async def test_bought_and_taken_by_nutshell(page: Page, office: Server, tmp_path
     wallet = NutshellWallet(tmp_path / "nutshell", office.url)
     assert "100" in wallet.run("receive", await page.input_value("#token"))
     await expect(page.locator("#taken")).to_be_visible(timeout=20_000)
-    assert re.search(r"\b100 sat\b", wallet.run("balance"))
 
 
 async def test_payments_url_leads_here(office: Server) -> None:

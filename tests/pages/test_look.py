@@ -16,7 +16,7 @@ from pennypost.protocol.price import PriceList, Rule
 from pennypost.protocol.secp import xonly
 from pennypost.protocol.stealth import Address, wrap_letter
 from pennypost_postoffice.pages.shop import LETTERS, letter_prices
-from tests.pages.browser import expiring, overflows
+from tests.pages.browser import expiring, overflows, serious_faults
 from tests.pages.till import order, pay_play, shown_invoice, shown_token
 from tests.support.require import require
 from tests.support.server import Server
@@ -125,24 +125,17 @@ async def test_without_javascript(contexts: Contexts, office: Server, path: str)
         await expect(page.get_by_role("table")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_accessible_and_narrow_at_every_step(contexts: Contexts, office: Server, scheme: str) -> None:
-    """axe-core finds nothing serious, and nothing needs scrolling sideways on a phone."""
+async def test_accessible_and_narrow_at_every_step(contexts: Contexts, office: Server) -> None:
+    """axe-core finds nothing serious in either scheme, and nothing needs scrolling sideways on a phone."""
     require(AXE.exists(), "axe-core is not installed (make node)")
-    # axe writes style elements, which the pages' policy refuses
-    context = await contexts(color_scheme=scheme, viewport={"width": 320, "height": 720}, bypass_csp=True)
+    # axe writes style elements, which the pages' policy refuses; colours that still change are no contrast yet
+    context = await contexts(viewport={"width": 320, "height": 720}, bypass_csp=True, reduced_motion="reduce")
     await context.add_init_script(path=AXE)
     page = await context.new_page()
 
     async def clean(step: str) -> None:
         await page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-        found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        serious = [
-            (each["id"], [node["target"] for node in each["nodes"]])
-            for each in found["violations"]
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert not serious, f"{step}: {serious}"
+        assert not await serious_faults(page), step
         assert not await overflows(page), step
 
     await page.goto(f"{office.url}/buy")
@@ -176,8 +169,15 @@ async def test_what_letters_cost() -> None:
     public = xonly(secret)
     for text, (_, size) in zip((700, 3_000, 15_000), LETTERS, strict=True):
         rumor = make_rumor(public, created_at=1_700_000_000, content="x" * text)
-        times = {"created_at": 1_700_000_000, "expiration": 1_702_592_000}
-        letter = wrap_letter(rumor, secret, Address(public, public), b"\2" * 32, randomness=b"\3" * 128, **times)
+        letter = wrap_letter(
+            rumor,
+            secret,
+            Address(public, public),
+            b"\2" * 32,
+            created_at=1_700_000_000,
+            expiration=1_702_592_000,
+            randomness=b"\3" * 128,
+        )
         assert len(canonical(letter)) == size
     assert letter_prices(PriceList()) == [(name, [1, 1]) for name, _ in LETTERS]
     dear = PriceList((Rule((range(1059, 1060),), base=2, per_kib=1, per_day=3),))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,6 +15,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Route, WebSocketRoute, async_playwright, expect
 
 from pennypost.protocol.token import parse_token
+from pennypost_mint.api import rotation
+from pennypost_mint.runtime.database import open_database
+from pennypost_mint.runtime.settings import load_settings
 from tests.pages.browser import ARGUMENTS, expiring, lose_answer, program
 from tests.pages.codes import decoded, drawn
 from tests.pages.till import link_of, order, pay_play, purchases, shown_invoice, shown_token
@@ -189,9 +190,9 @@ async def test_the_mint_is_killed_and_rotates_while_it_is_paid(
     before = (await purchases(page))[0]["outputs"][0]["id"]
     mint.kill()
     await expect(page.locator("#state-text")).to_contain_text("No connection")
-    program = [Path(sys.executable).with_name("pennypost"), "mint", "rotate"]
-    done = subprocess.run(program, env=mint.environment, cwd=mint.folder, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    database = open_database("", Path(mint.environment["PENNYPOST_DATA_DIR"]))
+    await rotation.rotate(database, load_settings(mint.environment), None)
+    await database.close()
     await pay_play(mint, invoice)
     mint.start()
     token = parse_token(await shown_token(page, seconds=40))
