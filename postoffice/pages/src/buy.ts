@@ -24,7 +24,8 @@ const walletCode = (): Promise<typeof import('./lib/stamps')> => import('./lib/s
 
 let shelf: Shelf;
 let current: Purchase | undefined;
-let leave = (): void => {};
+const still = (): void => {};
+let leave = still;
 
 /** Keeps it, in the address too. The answer is what is kept, which another tab may have brought further. */
 async function keep(purchase: Purchase): Promise<Purchase> {
@@ -81,6 +82,10 @@ async function ordered(purchase: Purchase): Promise<void> {
   try {
     await quoted(purchase);
   } catch (error) {
+    // from the moment that there is an invoice it may be paid: such a purchase is kept, whatever goes wrong
+    if (current?.secret === purchase.secret && current.quote) return problem(error);
+    leave();
+    current = undefined;
     history.replaceState(null, '', location.pathname);
     await shelf.forget(purchase.secret);
     section('choose');
@@ -103,9 +108,9 @@ function reason(error: unknown): string {
   return error instanceof Error ? error.message : 'no reason is known';
 }
 
-/** Outputs first, then the quote, kept after each step: no invoice is seen whose stamps could not be made. */
+/** Outputs and all code first, then the quote, kept after each step: no invoice is seen whose stamps could not be made. */
 async function quoted(purchase: Purchase): Promise<void> {
-  const [{ blinded, quoteKey }, keys, locked] = await Promise.all([walletCode(), mint.keys(), mint.locks()]);
+  const [{ blinded, quoteKey }, keys, locked] = await Promise.all([walletCode(), mint.keys(), mint.locks(), import('./lib/qr')]);
   const prepared = await keep({ ...purchase, outputs: blinded(purchase, keys), locked });
   const quote = await mint.quote(purchase.amount, locked ? quoteKey(purchase) : undefined);
   await follow(
@@ -137,9 +142,9 @@ async function follow(purchase: Purchase): Promise<void> {
   leave = () => {
     end();
     clearInterval(clock);
-    leave = () => {};
+    leave = still;
   };
-  if (purchase.state === 'open' && purchase.request) await invoice(purchase);
+  if (purchase.state === 'open' && purchase.request) await invoice(purchase).catch(problem);
   else busy('Opening your purchase…');
 }
 
@@ -181,6 +186,8 @@ async function look(secret: string): Promise<void> {
 
 /** Something did not work. Nothing is lost by it; whether it is tried again depends on what it is. */
 function problem(error: unknown): void {
+  // the stamps are here, and stay in sight
+  if (current?.state === 'done') return;
   if (error instanceof Elsewhere) {
     leave();
     stuck('These stamps were given out already', 'The mint gave them out for other secrets than those of this link.', false);
@@ -205,6 +212,7 @@ function stuck(title: string, text: string, keeps = true): void {
   at('trouble-title').textContent = title;
   at('trouble-text').textContent = text;
   show(at('trouble-keep'), keeps);
+  show(at('trouble-tries'), leave !== still);
   show(at('retry'), keeps);
   show(at('keep-link'), keeps);
   show(at('anew'), !keeps);
@@ -288,7 +296,8 @@ async function resume(): Promise<void> {
   }
   // the fragment alone is enough: what is kept here only spares a question or two
   const known = await shelf.get(linked.secret);
-  const purchase = { ...linked, ...known };
+  // it may be behind the link: a disk that was full when the quote came
+  const purchase = { ...linked, ...known, ...(known?.state === 'new' && { state: linked.state }) };
   if (purchase.state === 'new' || !purchase.quote) {
     // closed before the mint answered: nobody has seen that invoice
     await shelf.forget(purchase.secret);

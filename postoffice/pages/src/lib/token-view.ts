@@ -9,10 +9,12 @@ import { watch } from './watch';
 const STILL = 700;
 const PART = 140;
 const EACH = 220;
+/** Milliseconds until a mint that did not say what a token consists of is asked again. */
+const AGAIN = 2_000;
 
 let stop = (): void => {};
 
-/** Shows the token, and looks whether it is spent until another is shown. */
+/** Shows the token, and looks whether it is spent until another is shown. Never fails: the token itself needs nobody. */
 export async function showToken(mint: Mint, token: string, title: string): Promise<void> {
   stop();
   at('done-title').textContent = title;
@@ -23,8 +25,13 @@ export async function showToken(mint: Mint, token: string, title: string): Promi
   URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(new Blob([`${token}\n`], { type: 'text/plain' }));
   show(at('taken'), false);
-  const ends = [await drawn(token), await followed(mint, token)];
+  const ends = [followed(mint, token)];
   stop = () => ends.forEach((end) => end());
+  try {
+    ends.push(await drawn(token));
+  } catch {
+    at('token-caption').textContent = 'The code could not be drawn: copy the token instead.';
+  }
 }
 
 /** What to type to take the stamps into the command line's wallet. */
@@ -58,10 +65,34 @@ async function drawn(token: string): Promise<() => void> {
   return () => clearInterval(timer);
 }
 
-async function followed(mint: Mint, token: string): Promise<() => void> {
+/** Looks as soon as the mint answers, until the returned function is called. */
+function followed(mint: Mint, token: string): () => void {
+  let ended = false;
+  let end = (): void => {};
+  const begin = async (): Promise<void> => {
+    try {
+      const points = await pointsOf(mint, token);
+      if (!ended) end = watched(mint, points);
+    } catch {
+      if (ended) return;
+      const timer = setTimeout(begin, AGAIN);
+      end = () => clearTimeout(timer);
+    }
+  };
+  void begin();
+  return () => {
+    ended = true;
+    end();
+  };
+}
+
+async function pointsOf(mint: Mint, token: string): Promise<string[]> {
   const { open, pointOf } = await import('./stamps');
   const keysets = (await mint.keysets()).map(({ id }) => id);
-  const points = open(token, keysets).proofs.map(({ secret }) => pointOf(secret));
+  return open(token, keysets).proofs.map(({ secret }) => pointOf(secret));
+}
+
+function watched(mint: Mint, points: string[]): () => void {
   let told = '';
   const end = watch({
     socket: mint.socket,
