@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -117,6 +120,38 @@ def test_codes_of_the_behaviour_page_are_in_the_table() -> None:
     cells = [line.split("|")[3] for line in text.splitlines() if line.startswith("| ")]
     named = {code for cell in cells for code in re.findall("`([a-z-]+)`", cell)}
     assert named and named <= {error.code for error in TABLE}
+
+
+def _is_there(name: str) -> bool:
+    """Whether a file or a dotted name of the behaviour page leads to something."""
+    if name.endswith(".py"):
+        return any((folder / name).exists() for folder in (PROJECT, *SOURCES.values()))
+    parts = name.split(".")
+    for package in SOURCES:
+        for count in range(len(parts), 0, -1):
+            with contextlib.suppress(ModuleNotFoundError, AttributeError):
+                functools.reduce(getattr, parts[count:], importlib.import_module(".".join([package, *parts[:count]])))
+                return True
+    return False
+
+
+SOURCES = {
+    "pennypost_postoffice": PROJECT / "postoffice" / "pennypost_postoffice",
+    "pennypost": PROJECT / "client_sdk" / "pennypost",
+    "pennypost_mint": PROJECT / "mint" / "pennypost_mint",
+}
+
+
+def test_functions_and_files_of_the_behaviour_page_exist() -> None:
+    text = (PROJECT / "docs" / "reference" / "behaviour.md").read_text()
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.[A-Za-z_]\w*)+)`", text))
+    # `commit._Batch._refusal`, `.spend`: the second is of the same class.
+    for name in re.findall(r"`[\w.]+`(?:, `\.\w+`)+", text):
+        first, *others = re.findall(r"`([\w.]+)`", name)
+        named |= {first.rpartition(".")[0] + other for other in others}
+    assert len(named) > 50 and "commit._Batch.spend" in named
+    assert [name for name in sorted(named) if not _is_there(name)] == []
+    assert not _is_there("commit.no_such_function") and not _is_there("protocol.nothing") and not _is_there("no.py")
 
 
 def test_makefile_has_every_promised_target() -> None:
