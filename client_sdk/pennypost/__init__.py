@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pennypost._sandbox import Sandbox, sandbox
     from pennypost.client import AsyncClient
     from pennypost.contacts import Contact
+    from pennypost.drop import Dropped
     from pennypost.ledger import Balance
     from pennypost.letters import Waiting
     from pennypost.mail import Mail, Receipt
@@ -60,6 +61,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Contact",
+    "Dropped",
     "GarbageProof",
     "HomeUnusable",
     "InvalidInput",
@@ -97,6 +99,7 @@ _HOMES = {
     "Check": "stamps",
     "Client": "sync",
     "Contact": "contacts",
+    "Dropped": "drop",
     "Mail": "mail",
     "NoticeReceipt": "notices",
     "PaidReceipt": "paid_mail",

@@ -6,6 +6,7 @@ AsyncClient(office, home=…)
     .npub              who we are, made on first need                       keys.py
     .send(to, text)    stealth wrap ─▶ outbox ─▶ Receipt                    dispatch.py, outbox.py
     .outbox()          what has no answer yet; .flush() sends it            dispatch.py
+    .drop(event_id)    gives one up, with its stamps                        drop.py
     .contacts          whom we know, whom we do not hear                    contacts.py
     .inbox()           header feed ─▶ Mail, Mail, …                         inbox.py, nip17.py
     .addresses         make, publish, find: a scan key apart                addresses.py
@@ -31,6 +32,7 @@ from pennypost.channels import Channels
 from pennypost.contacts import Contacts
 from pennypost.desk import Desk
 from pennypost.dispatch import Dispatch
+from pennypost.drop import Dropped, drop
 from pennypost.ecash_lock import EcashLocks
 from pennypost.exchange import Progress
 from pennypost.home import Home, default_home
@@ -137,7 +139,7 @@ class AsyncClient:
         )
         """The wallet over all its mints."""
         exchange = self.purse.use(mint_client)
-        under_way: set[str] = set()
+        under_way = self._under_way = set[str]()
         self._outbox = Outbox(self.office, exchange, self.purse, max_stamps, under_way)
         outboxes = [self._outbox]
         for other in self.offices[1:]:
@@ -284,6 +286,15 @@ class AsyncClient:
     async def outbox(self) -> list[Waiting]:
         """Letters that have no answer yet, the oldest first; asks nobody."""
         return await self._dispatch.waiting()
+
+    async def drop(self, event_id: str) -> list[Dropped]:
+        """Give up a letter of the outbox (its `event_id`) at every office that has not answered: what came back.
+
+        It is not sent again. Its stamps are looked up at their mint: what the office took is gone, and it has the
+        letter then; the rest is given back, all of it where the mint does not answer, to be swapped before use. Raises
+        NotFound, InvalidInput while it is being sent.
+        """
+        return await drop(self._store, self.purse, event_id, frozenset(self._under_way))
 
     async def inbox(
         self,

@@ -456,6 +456,13 @@ def test_two_offices_of_which_one_is_away(run: Run, url: str) -> None:
     assert [(each["office"], each["stamps"]) for each in waiting] == [(away, 0)]
     assert run("outbox", "--send", "--home", "alice", "--office", away).code == 7
     assert len(run("outbox", "--home", "alice", "--json").lines) == 1
+    drop = ("outbox", "drop", waiting[0]["event_id"], "--home", "alice", "--json")
+    assert run(*drop).code == 3 and away in run(*drop).talk
+    assert len(run("outbox", "--home", "alice", "--json").lines) == 1
+    (dropped,) = run(*drop, "--yes").lines
+    assert (dropped["office"], dropped["returned"], dropped["taken"]) == (away, 0, 0)
+    assert run(*drop, "--yes").lines[0]["error"] == "not-found"
+    assert run("outbox", "drop", "--home", "alice").code == 3
     assert run("inbox", "--home", "alice", "--office", f"{url} {away}").code == 0
 
 

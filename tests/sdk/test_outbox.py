@@ -21,6 +21,7 @@ from pennypost.protocol.errors import (
     LetterTooLarge,
     NoSession,
     NotEnoughStamps,
+    NotFound,
     OfficeUnreachable,
     OnceUsed,
     OtherMint,
@@ -313,3 +314,55 @@ async def test_a_home_of_before_keeps_its_letters_and_stamps(tmp_path: Path) -> 
     holders = await store.run(lambda c: c.execute("SELECT secret, holder FROM proofs ORDER BY 1").fetchall())
     assert holders == [("one", f"{id} {office}"), ("two", "c" * 64)]
     await store.close()
+
+
+# Given up
+
+
+@pytest.mark.parametrize("mint_away", [False, True])
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_letter_is_dropped(
+    client: Make, meddler: Meddler, monkeypatch: pytest.MonkeyPatch, taken: bool, mint_away: bool
+) -> None:
+    """`taken`: the office had it, and its answer was lost; else the office was never reached."""
+    alice, bob = await stamped(client, transport=meddler), client()
+
+    async def gone(*_: object) -> None:
+        raise OfficeUnreachable
+
+    with monkeypatch.context() as patch:
+        if taken:
+            meddler.frames = with_ok("error: later")
+        else:
+            patch.setattr(alice.office, "post", gone)
+        with pytest.raises((ServerError, OfficeUnreachable)):
+            await alice.send(bob.npub, "x", once="k", patience=0)
+        (waiting,) = await alice.outbox()
+        if mint_away:
+            patch.setattr(alice.stamps.mint, "states", gone)
+        (dropped,) = await alice.drop(waiting.event_id)
+    meddler.honest()
+    known = taken and not mint_away
+    assert (dropped.returned, dropped.taken, dropped.checked) == (int(not known), int(known), not mint_away)
+    assert await alice.outbox() == [] and (await alice.stamps.summary()).reserved == 0
+    check = await alice.stamps.check()
+    assert (check.stamps, check.reserved, check.problems) == (5 - taken, 0, ())
+    with pytest.raises(NotFound):
+        await alice.drop(waiting.event_id)
+    receipt = await alice.send(bob.npub, "x", once="k")
+    assert (receipt.code, receipt.event_id == waiting.event_id) == (
+        ("duplicate", True) if known else ("accepted", False)
+    )
+    assert len(await texts(bob)) == (2 if taken and mint_away else 1)
+
+
+async def test_a_letter_that_is_being_sent_is_not_dropped(client: Make, meddler: Meddler) -> None:
+    alice, bob = await stamped(client, transport=meddler), client()
+    meddler.frames = with_ok("error: later")
+    sending = asyncio.ensure_future(alice.send(bob.npub, "x", patience=60))
+    while not (waiting := await alice.outbox()):
+        await asyncio.sleep(0)
+    with pytest.raises(InvalidInput):
+        await alice.drop(waiting[0].event_id)
+    meddler.honest()
+    assert (await sending).accepted

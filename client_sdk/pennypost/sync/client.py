@@ -15,6 +15,7 @@ from pennypost.addresses import Addresses as AsyncAddresses
 from pennypost.client import KEEP, MAX_STAMPS, AsyncClient
 from pennypost.contacts import Contact
 from pennypost.contacts import Contacts as AsyncContacts
+from pennypost.drop import Dropped
 from pennypost.exchange import Progress
 from pennypost.ledger import Balance
 from pennypost.letters import Waiting
@@ -137,6 +138,10 @@ class Client:
     def outbox(self) -> list[Waiting]:
         """As AsyncClient.outbox."""
         return self._thread.call(self._client.outbox())
+
+    def drop(self, event_id: str) -> list[Dropped]:
+        """As AsyncClient.drop."""
+        return self._thread.call(self._client.drop(event_id))
 
     def inbox(
         self,
