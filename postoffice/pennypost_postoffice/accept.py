@@ -35,7 +35,7 @@ from pennypost.protocol.event import (
     parse_event,
 )
 from pennypost.protocol.hold import hold_of
-from pennypost_postoffice.auth import check_auth
+from pennypost_postoffice.auth import check_auth, check_room
 from pennypost_postoffice.deletion import read_deletion
 from pennypost_postoffice.post import Post
 from pennypost_postoffice.postmark import wants_postmark
@@ -70,7 +70,8 @@ def accept(office: Office, post: Post, event: object, token: object, options: ob
         return
     describe(post)
     post.postmark = wants_postmark(options)
-    if post.hold is not None and read.kind in office.policy.prices.free_kinds:
+    post.unpaid = post.postage.free
+    if post.hold is not None and post.unpaid:
         raise InvalidEvent("an event that needs no stamp cannot be held")
     if not post.postage.free and not is_ephemeral(read.kind):
         _stamp(office, post, token, options, now)
@@ -139,10 +140,14 @@ def read_again(office: Office, post: Post) -> None:
 
 
 def accept_auth(office: Office, post: Post, event: object, challenge: str) -> None:
-    """Takes an AUTH event on its way to the verify stage. Raises InvalidEvent, InvalidSignature or AuthInvalid."""
+    """Takes an AUTH event on its way to the verify stage.
+
+    Raises InvalidEvent, InvalidSignature, AuthInvalid or TooManyKeys.
+    """
     read = post.event = parse_event(event)
     check_id(read)
     check_auth(read, challenge, office.relay_names | {post.sender.origin}, office.now())
+    check_room(read.pubkey, post.sender.authenticated)
     post.id = bytes.fromhex(read.id)
     post.pubkey = bytes.fromhex(read.pubkey)
     post.body = b""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Set
 from urllib.parse import urlsplit
 
-from pennypost.protocol.errors import AuthInvalid
+from pennypost.protocol.errors import AuthInvalid, TooManyKeys
 from pennypost.protocol.event import KIND_AUTH, Event, tag_value
+from pennypost_mint.runtime.limits import AUTH_KEYS
 
 WINDOW = 600
 """Seconds that `created_at` may be off."""
@@ -29,6 +31,12 @@ def relay_name(url: str) -> str | None:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default = 443 if parts.scheme in ("wss", "https") else 80
     return host if port in (None, default) else f"{host}:{port}"
+
+
+def check_room(pubkey: str, authenticated: Set[str]) -> None:
+    """Whether a connection with these keys may have this one, too. Raises TooManyKeys."""
+    if len(authenticated) >= AUTH_KEYS and pubkey not in authenticated:
+        raise TooManyKeys
 
 
 def check_auth(event: Event, challenge: str, names: set[str], now: int) -> None:

@@ -13,7 +13,7 @@
 
 Reading stops, and nothing is dropped, while the connection has too many events without an answer, too many queries that
 wait, or has used up its share of CPU; or while the whole office is full. A reader that does not take what it asked for
-is cut off when OUTGOING bytes wait for it. Repeating a frame is always safe.
+is cut off: OUTGOING bytes may wait for it, more for OUTGOING_SECONDS. Repeating a frame is always safe.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ from pennypost_mint.runtime.limits import (
     CPU_RATE,
     IN_FLIGHT,
     OUTGOING,
+    OUTGOING_MOST,
+    OUTGOING_SECONDS,
     QUERIES,
     WRITE,
 )
@@ -74,6 +76,8 @@ Refuse = Callable[[PennypostError], None]
 # What work costs, in microseconds, as the profile in docs/reference/performance.md has it.
 COST_FRAME = 20
 COST_REFUSED = 150
+COST_UNPAID = 300
+COST_RELEASE = 300
 
 TURN = 0.001
 """Seconds that the queries of one connection may take before it is the turn of others."""
@@ -98,8 +102,10 @@ class Connection:
         self._queries: deque[tuple[Work, Refuse]] = deque()
         self._query_task: asyncio.Task[None] | None = None
         self._releases: set[asyncio.Task[None]] = set()
+        self._release_turn = asyncio.Lock()
         self._outgoing: deque[str] = deque()
         self._outgoing_size = 0
+        self._behind: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._drained = asyncio.Event()
@@ -173,8 +179,10 @@ class Connection:
         elif isinstance(frame, NegMessageFrame):
             syncs.neg_message_of(self, frame)
         elif isinstance(frame, NegCloseFrame):
+            self.charge(COST_FRAME)
             syncs.neg_close(self, frame)
         elif isinstance(frame, CloseFrame):
+            self.charge(COST_FRAME)
             self.close_subscription(frame.subscription)
         elif isinstance(frame, ReleaseFrame):
             self._release(frame)
@@ -202,10 +210,12 @@ class Connection:
         task.add_done_callback(self._releases.discard)
 
     async def _serve_release(self, frame: ReleaseFrame) -> None:
-        self.charge(COST_REFUSED)
+        self.charge(COST_RELEASE)
         hold = bytes.fromhex(frame.hold)
         try:
-            message = await self.office.holds.release(hold, frame.preimage, frame.identifier, self.source)
+            # one at a time, so that who sends hundreds waits for himself and not others for him
+            async with self._release_turn:
+                message = await self.office.holds.release(hold, frame.preimage, frame.identifier, self.source)
             self.send(ok_message(frame.hold, True, message))
         except PennypostError as error:
             self.send(ok_message(frame.hold, False, error.nip01()))
@@ -235,6 +245,8 @@ class Connection:
         self._in_flight -= 1
         if not answer.accepted or answer.code == "duplicate":
             self.charge(COST_REFUSED)
+        elif not post.is_paid:
+            self.charge(COST_UNPAID)
         if answer.change:
             self.send(change_message(post.event.id, answer.change))
         if answer.postmark and post.postmark:
@@ -294,11 +306,15 @@ class Connection:
             self._query_task = None
 
     def send(self, text: str) -> None:
-        """Queues one frame; a reader for whom OUTGOING bytes wait is cut off."""
+        """Queues one frame; what is queued at once says nothing about the reader, only what he leaves does."""
+        if self._closed:
+            return
         self._outgoing.append(text)
         self._outgoing_size += len(text)
-        if self._outgoing_size > OUTGOING:
+        if self._outgoing_size > OUTGOING_MOST:
             self.cut_off()
+        elif self._outgoing_size > OUTGOING and self._behind is None:
+            self._behind = asyncio.get_running_loop().call_later(OUTGOING_SECONDS, self.cut_off)
         self._more.set()
 
     def cut_off(self) -> None:
@@ -313,6 +329,7 @@ class Connection:
     def close(self) -> None:
         """Forgets everything of this connection; events on their way are stored all the same."""
         self._closed = True
+        self._caught_up()
         self._outgoing.clear()
         self._queries.clear()
         if self._query_task is not None:
@@ -347,7 +364,14 @@ class Connection:
             texts.append(self._outgoing.popleft())
             size += len(texts[-1])
         self._outgoing_size -= size
+        if self._outgoing_size <= OUTGOING:
+            self._caught_up()
         return texts
+
+    def _caught_up(self) -> None:
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            behind.cancel()
 
     async def drain(self) -> None:
         """Waits until most of what was sent is on its way, then until the share of CPU allows more."""

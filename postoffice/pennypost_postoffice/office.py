@@ -21,7 +21,7 @@ from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
 from pennypost_mint.runtime.sources import Sources
 from pennypost_postoffice import accept as accepting
-from pennypost_postoffice.auth import relay_name
+from pennypost_postoffice.auth import check_room, relay_name
 from pennypost_postoffice.bans import Bans, bans_on
 from pennypost_postoffice.bus.choice import open_bus
 from pennypost_postoffice.commit import Planned
@@ -128,6 +128,7 @@ class Office:
         metrics.office_verify_waiting.set_function(lambda: self.verifier.waiting)
         metrics.office_commit_waiting.set_function(lambda: self.committer.waiting)
         metrics.office_feed_waiters.set_function(lambda: self.feed.waiters)
+        metrics.office_reads.set_function(lambda: self.feed.reading)
         metrics.office_connections.set_function(lambda: len(self._connections))
 
     @classmethod
@@ -244,6 +245,12 @@ class Office:
 
     def authenticated(self, post: Post) -> None:
         """A verified answer to the sender's challenge (NIP-42)."""
+        try:
+            # again: many may have been verified at once
+            check_room(post.event.pubkey, post.sender.authenticated)
+        except PennypostError as error:
+            self.answer(post, refusal(error))
+            return
         post.sender.authenticated.add(post.event.pubkey)
         self.answer(post, Answer(True, "", "auth"))
 

@@ -89,8 +89,8 @@ class Sender(Protocol):
     source: bytes
     """What stands for its address (runtime.sources)."""
 
-    rate_key: object
-    """Whose rate of free events this counts against."""
+    rate_key: object | None
+    """The connection whose rate of free events this counts against; None for a request of its own."""
 
     def took(self) -> None:
         """Called when an event is on its way: `answered` follows."""
@@ -126,6 +126,7 @@ class Post:
         "signatures",
         "stamp",
         "tag_keys",
+        "unpaid",
         "unread",
         "ys",
     )
@@ -144,6 +145,8 @@ class Post:
     """A stamp of a mint elsewhere, until it is swapped or refused."""
     paid: Paid | None
     """That swap, once it is done: the commit takes its proofs and ends its row of the journal."""
+    unpaid: bool
+    """Whether the prices ask nothing of it: it is in the quota of free events."""
     refusal: PennypostError | None
     """The answer unless the event turns out to be stored, deleted, or a deletion that is free."""
     unread: tuple[object, object] | None
@@ -173,6 +176,7 @@ class Post:
         self.stamp = None
         self.foreign = None
         self.paid = None
+        self.unpaid = False
         self.refusal = None
         self.unread = None
         self.memory = None
@@ -191,6 +195,11 @@ class Post:
         """From now on it is an event whose postage came in elsewhere: the commit asks no stamp of it."""
         self.postage = replace(self.postage, free=True)
         self.foreign, self.paid = None, paid
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether a stamp came with it that was good as far as we know: it pays for the work, if it is taken."""
+        return self.stamp is not None or self.paid is not None
 
     def claims(self) -> tuple[bytes, ...]:
         """All that no other event of the same transaction may touch."""

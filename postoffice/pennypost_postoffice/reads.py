@@ -26,8 +26,8 @@ COST_READ = 700
 COST_WAIT = 250
 COST_KIB = 30
 
-COST_REFUSED = 400
-"""An event over HTTP that no stamp paid."""
+COST_UNPAID = 400
+"""An event over HTTP that no stamp paid, taken or refused."""
 
 AGAIN = 1
 """Seconds after which a reader who was refused may come again."""
@@ -52,14 +52,18 @@ class Reads:
         return source
 
     async def slow(self, source: Source) -> None:
-        """An event of a source that took more than its share is not refused, for a stamp may pay it: it waits."""
+        """What may be paid for, an event or a release, is not refused for what others of its source took: it waits."""
         if not self._office.shares.admits(source):
             self._office.metrics.office_slowed.inc()
             await asyncio.sleep(WAIT)
 
-    def refused(self, source: Source) -> None:
-        """An event was not accepted, so nothing paid for the work."""
-        self._office.shares.charge(source, None, COST_REFUSED)
+    def released(self, source: Source) -> None:
+        """A release was asked for: a look-up."""
+        self._office.shares.charge(source, None, COST_READ)
+
+    def unpaid(self, source: Source) -> None:
+        """An event was not accepted, or needed no stamp: nothing paid for the work."""
+        self._office.shares.charge(source, None, COST_UNPAID)
 
     def answered(self, source: Source, size: int) -> None:
         """It is answered with `size` bytes."""

@@ -120,7 +120,7 @@ def office_router(office: Office, *, has_mint: bool) -> APIRouter:
     @router.post("/v1/holds/{hold}", summary="Release what is held, with the preimage", response_class=Response)
     async def holds(request: Request, hold: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         """Takes `{"x", "id"}`, 64 hex digits each; answers `{"hold", "accepted", "message"}`."""
-        return await post_release(office, request, hold)
+        return await post_release(office, reads, request, hold)
 
     return router
 
@@ -187,7 +187,7 @@ class HttpSender:
     def __init__(self, origin: str, source: bytes) -> None:
         self.origin = origin
         self.source = source
-        self.rate_key: object = source
+        self.rate_key = None
         self.authenticated: set[str] = set()
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -213,11 +213,11 @@ async def post_event(office: Office, reads: Reads, request: Request) -> Response
     try:
         office.accept(post, frame.event, token, frame.options)
     except PennypostError:
-        reads.refused(source)
+        reads.unpaid(source)
         raise
     answer = await sender.answer
-    if not answer.accepted:
-        reads.refused(source)
+    if not answer.accepted or answer.code == "duplicate" or not post.is_paid:
+        reads.unpaid(source)
     content: dict[str, object] = {"id": post.event.id, "accepted": answer.accepted, "message": answer.message}
     if answer.change:
         content["change"] = answer.change
@@ -241,7 +241,7 @@ def read_event(body: bytes) -> EventFrame:
     return frame
 
 
-async def post_release(office: Office, request: Request, hold: str) -> Response:
+async def post_release(office: Office, reads: Reads, request: Request, hold: str) -> Response:
     """The twin of RELEASE: the same answers, errors with their HTTP status."""
     if not is_hex64(hold):
         raise InvalidInput("a hold is 64 lower-case hex digits")
@@ -249,7 +249,10 @@ async def post_release(office: Office, request: Request, hold: str) -> Response:
         given = _release.decode(await read_body(office, request))
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise InvalidInput("the body is an object with x and id") from None
-    message = await office.holds.release(bytes.fromhex(hold), given.x, given.id, office.sources.of(request.scope))
+    source = office.sources.of(request.scope)
+    await reads.slow(source)
+    reads.released(source)
+    message = await office.holds.release(bytes.fromhex(hold), given.x, given.id, source)
     content = {"hold": hold, "accepted": True, "message": message}
     return Response(msgspec.json.encode(content), headers=ANYONE, media_type="application/json")
 

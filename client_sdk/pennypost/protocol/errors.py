@@ -410,6 +410,13 @@ class AuthInvalid(PolicyError):
     remedy = "Sign a fresh kind 22242 event with this relay's address and the last challenge."
 
 
+class TooManyKeys(PolicyError):
+    """Too many keys answered this connection's challenge."""
+
+    code, status, prefix = "auth-keys", 429, "restricted"
+    remedy = "Open another connection for further keys."
+
+
 class HttpAuthInvalid(PolicyError):
     """The request is not signed by a key that may ask this.
 

@@ -50,7 +50,15 @@ IN_FLIGHT = 512
 """Events of one connection without an answer; past it the connection is not read until one is answered."""
 
 OUTGOING = 8 * 1024 * KIB
-"""Bytes waiting for one reader; past it the connection is closed as too slow."""
+"""Bytes waiting for one reader; past it he has OUTGOING_SECONDS to take what is above, then he is too slow."""
+
+OUTGOING_SECONDS = 10.0
+
+OUTGOING_MOST = 40 * 1024 * KIB
+"""Past it the connection is closed at once: a commit that meets two of its subscriptions, beside OUTGOING."""
+
+STEP_BYTES = 1024 * KIB
+"""Of JSON that is read, sent or published at once; then sockets are written to. One event may be larger."""
 
 VERIFY_QUEUE = 20_000
 COMMIT_QUEUE = 20_000
@@ -84,6 +92,10 @@ feed sends one a second or fewer."""
 FEED_READS = 2_000
 """Reads over HTTP that wait for the database at once; past it the answer is 503."""
 
+AUTH_KEYS = 16
+"""Keys that may answer the challenge of one connection; each costs a signature to check, and what is private is held
+against all of them."""
+
 EPHEMERAL_SECONDS = 10
 FREE_SECONDS = 25
 """Seconds for which a connection may save up its rate of ephemeral and of free stored events, and send them at once."""
@@ -93,7 +105,7 @@ HELD_EVENTS = 100
 
 RELEASE_RATE = 5.0
 RELEASE_BURST = 200.0
-"""Releases of one source that need a look-up, and as many wrong ones: each second, and at once."""
+"""Releases of one source with a wrong preimage: each second, and at once."""
 
 SIGN_IN_RATE = 0.2
 SIGN_IN_BURST = 20.0
