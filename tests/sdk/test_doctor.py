@@ -98,6 +98,27 @@ async def test_certificates(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.Mo
         await looked(front.tls, f"https://127.0.0.1:{free_port()}", tmp_path / "home")
 
 
+def test_every_office_is_looked_at(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pennypost.cli import main
+
+    away = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["pennypost", "doctor", "--office", f"{away}, {server.url}", "--home", "b", "--json"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    points = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ended.value.code == 7
+    assert [(each["office"], each["point"]) for each in points] == [
+        (office, name) for office in (away, server.url) for name, _ in POINTS
+    ]
+    assert {each["good"] for each in points if each["office"] == server.url} == {True}
+    assert {each["code"] for each in points if each["office"] == away} >= {"unreachable"}
+
+
 def test_the_command_goes_on_after_a_fault(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from pennypost.cli.talk import (
 from pennypost.home import DATABASE, RING, SECRETS, Home
 from pennypost.protocol.errors import PennypostError, WalletCannot, WalletRefuses, WrongClock
 from pennypost.protocol.relay_info import read_postage
+from pennypost.transport import parse_address
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -37,7 +38,9 @@ Point = tuple[str, Callable[["AsyncClient"], Awaitable[str]]]
 
 def doctor(
     context: typer.Context,
-    url: Annotated[str | None, typer.Argument(metavar="[URL]", help="The post office (default: --office).")] = None,
+    url: Annotated[
+        str | None, typer.Argument(metavar="[URL]", help="The post office (default: each of --office).")
+    ] = None,
     home: HomeOption = None,
     office: OfficeOption = None,
     mint: MintOption = None,
@@ -45,6 +48,8 @@ def doctor(
     nwc: LightningOption = None,
 ) -> None:
     """Look at everything between this home and a post office, and say what is wrong and what to do.
+
+    Without URL each office of --office is looked at, one after the other; --mint belongs to the first.
 
     TLS, a proxy in front of it (Upgrade not passed on, frames held back, a cache, another address), its prices and
     feed, the mint's keys, the clock, and the modes of the home's files.
@@ -62,17 +67,30 @@ def doctor(
 
     async def work(client: AsyncClient) -> int:
         worst = 0
-        for name, look in (*POINTS, *([("wallet", _wallet)] if link else [])):
+        at = client.office.url
+        for name, look in (*POINTS, *([("wallet", _wallet)] if link and at == first else [])):
             try:
                 found, code, good = await look(client), "ok", True
             except PennypostError as error:
                 found, code, good = explain(error), error.code, False
                 worst = worst or exit_code(error)
             mark = "good" if good else "BAD "
-            talk.result({"point": name, "good": good, "code": code, "found": found}, f"{mark}  {name}: {found}")
+            said = {"office": at, "point": name, "good": good, "code": code, "found": found}
+            talk.result(said, f"{mark}  {name}: {found}")
         return worst
 
-    worst = talk.run(work, lightning=link)
+    worst = 0
+    offices = list(
+        dict.fromkeys(parse_address(each) for each in talk.office.replace(",", " ").split() or [talk.office])
+    )
+    first = offices[0]
+    for each in offices:
+        talk.office = each
+        if len(offices) > 1:
+            talk.say(each)
+        found = talk.run(work, lightning=link)
+        worst = worst or found
+        talk.mint = None
     for sentence in _modes(talk.place()):
         talk.result({"point": "home", "good": False, "code": "home", "found": sentence}, f"BAD   home: {sentence}")
         worst = worst or OTHER
