@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from pennypost.protocol.token import parse_token
 from tests.pages.browser import lose_answer
-from tests.pages.till import order, pay_play, shown_token
+from tests.pages.till import order, pay_play, purchases, shown_token
 from tests.support.server import Server
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+
+Contexts = Callable[..., Awaitable[BrowserContext]]
 
 SWAP = re.compile(r"/v1/swap$")
 
@@ -61,6 +64,66 @@ async def test_a_merge_that_is_cut_off_is_finished_later(page: Page, office: Ser
     merged = await shown_token(page)
     assert sum(proof.amount for proof in parse_token(merged).proofs) == 10
     assert "#m1." in link
+
+
+async def test_a_merge_that_can_never_be_finished(page: Page, contexts: Contexts, office: Server) -> None:
+    """Somebody else was faster with some of it: the rest is exchanged, and the page does not come back to it."""
+    tokens = [await bought(page, office, 10), await bought(page, office, 5)]
+    await check(page, office, " ".join(tokens))
+    await page.route(SWAP, lambda route: route.abort())
+    await page.click("#merge")
+    await expect(page.locator("#trouble-tries")).to_be_hidden()
+    await expect(page.locator("#retry")).to_be_visible()
+    await page.unroute(SWAP)
+    faster = await (await contexts()).new_page()
+    await check(faster, office, tokens[0])
+    await faster.click("#merge")
+    await shown_token(faster)
+
+    await page.goto(f"{office.url}/buy")
+    await page.goto(f"{office.url}/buy/check")
+    await expect(page.locator("#drop")).to_be_visible()
+    await expect(page.locator("#sums")).to_contain_text("5 stamps")
+    assert [each["state"] for each in await purchases(page) if "inputs" in each] == ["lost"]
+    await page.click("#merge")
+    assert sum(proof.amount for proof in parse_token(await shown_token(page)).proofs) == 5
+    await page.goto(f"{office.url}/buy")
+    await page.goto(f"{office.url}/buy/check")
+    assert await check(page, office, tokens[1]) == ["Spent"]
+    await expect(page.locator("#trouble")).to_be_hidden()
+
+
+async def test_a_merge_that_the_mint_refuses_stands_in_nobodys_way(page: Page, office: Server) -> None:
+    """The next one is finished; the refused one can be forgotten."""
+    tokens = [await bought(page, office, 4), await bought(page, office, 2)]
+    await page.route(SWAP, lambda route: route.abort())
+    for index, token in enumerate(tokens):
+        await page.goto(f"{office.url}/buy")
+        await check(page, office, token)
+        # the newest comes first
+        await page.evaluate("ahead => { const now = Date.now; Date.now = () => now() + ahead; }", index * 60_000)
+        await page.click("#merge")
+        await expect(page.locator("#retry")).to_be_visible()
+        await expect(page).to_have_url(re.compile(rf"#m1\.[^.]+\.{(4, 2)[index]}$"))
+    await page.goto(f"{office.url}/buy")
+    await page.unroute(SWAP)
+
+    async def refuse(route: Route) -> None:
+        inputs = (route.request.post_data_json or {})["inputs"]
+        if sum(proof["amount"] for proof in inputs) == 2:
+            await route.fulfill(status=400, json={"code": 20999, "detail": "no"})
+        else:
+            await route.continue_()
+
+    await page.route(SWAP, refuse)
+    await page.goto(f"{office.url}/buy/check")
+    assert sum(proof.amount for proof in parse_token(await shown_token(page)).proofs) == 4
+    await page.goto(f"{office.url}/buy")
+    await page.goto(f"{office.url}/buy/check")
+    await page.click("#drop")
+    await expect(page.locator("#trouble")).to_be_hidden()
+    await expect(page.locator("#check")).to_be_visible()
+    assert [each["state"] for each in await purchases(page) if "inputs" in each] == ["done"]
 
 
 async def test_the_link_of_a_merge_is_enough(page: Page, office: Server) -> None:

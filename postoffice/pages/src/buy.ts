@@ -274,7 +274,7 @@ async function listKept(): Promise<void> {
   const found = (await shelf.all()).filter((each) => !each.inputs && each.state !== 'new');
   const when = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'short' });
   const lines = found.map((each) => {
-    const state = { new: '', open: 'not paid yet', paid: 'paid, not fetched yet', done: 'bought' }[each.state];
+    const state = { new: '', open: 'not paid yet', paid: 'paid, not fetched yet', lost: '', done: 'bought' }[each.state];
     const date = when.format(new Date(each.created * 1000));
     const label = `${stamps(each.amount)}, ${date}`;
     return make('li', {}, make('a', { href: fragment(each) }, label), make('span', { class: 'soft' }, ` ${state}`));

@@ -1,7 +1,8 @@
 // The check page: reads tokens here, asks the mint which stamps are spent, makes one token of what is left.
 //
 // A merge is kept like a purchase, before the old stamps are handed over: its secret gives the new stamps, and the mint
-// gives the same signatures again, so a merge that was cut off is finished when the page is opened the next time.
+// gives the same signatures again, so a merge that was cut off is finished when the page is opened the next time. One that
+// can never be finished, since somebody else was faster, is not begun again: what is left of the old stamps is shown.
 
 import { at, make, show } from './lib/dom';
 import { Elsewhere, Mint, Refusal, Unreachable } from './lib/mint';
@@ -114,25 +115,47 @@ async function exchange(): Promise<void> {
   await collected({ ...purchase, state: 'paid', outputs: blinded(purchase, keys) });
 }
 
-async function collected(purchase: Purchase): Promise<void> {
-  current = await shelf.put(purchase);
-  history.replaceState(null, '', fragment(current));
+/** Finishes a merge and shows its stamps, or what hinders. The answer: whether the mint refuses it. */
+async function collected(purchase: Purchase): Promise<boolean> {
+  // another one may be begun while the mint is asked
+  let merge = (current = await shelf.put(purchase));
+  history.replaceState(null, '', fragment(merge));
   warnUnlessKept(shelf);
   try {
     const { collect } = await import('./lib/stamps');
-    const token = current.token ?? (await collect(mint, shop.mint, current));
-    current = await shelf.put({ ...current, state: 'done', token });
+    const token = merge.token ?? (await collect(mint, shop.mint, merge));
+    merge = current = await shelf.put({ ...merge, state: 'done', token });
     show(at('trouble'), false);
     show(at('check'), false);
     show(at('found'), false);
     show(at('done'), true);
-    const title = `${stamps(current.amount)} in a new token`;
+    const title = `${stamps(merge.amount)} in a new token`;
     announce(title);
     await showToken(mint, token, title);
     at('done-title').focus();
+    return false;
+  } catch (error) {
+    stuck(error);
+    if (error instanceof Elsewhere) await lost(merge);
+    return refusedForGood(error);
+  }
+}
+
+/** Somebody else spent stamps of this merge: what is left of them can be exchanged by itself. */
+async function lost(merge: Purchase): Promise<void> {
+  current = await shelf.put({ ...merge, state: 'lost' });
+  if (!merge.inputs?.length) return;
+  try {
+    const { tokenOf } = await import('./lib/stamps');
+    at<HTMLTextAreaElement>('tokens').value = tokenOf(shop.mint, merge.inputs);
+    await check();
   } catch (error) {
     stuck(error);
   }
+}
+
+function refusedForGood(error: unknown): boolean {
+  return error instanceof Refusal && !error.passes;
 }
 
 function stuck(error: unknown): void {
@@ -144,11 +167,12 @@ function stuck(error: unknown): void {
         : error instanceof Refusal
           ? `The mint refused: ${error.detail || 'no reason given'}.`
           : `This page could not go on: ${error instanceof Error ? error.message : 'no reason is known'}.`;
-  const lasting = error instanceof Elsewhere || (error instanceof Refusal && !error.passes);
+  const lasting = error instanceof Elsewhere || refusedForGood(error);
   at('trouble-text').textContent = text;
   show(at('trouble-keep'), !lasting);
   show(at('retry'), !lasting);
   show(at('keep-link'), !lasting);
+  show(at('drop'), lasting && Boolean(current));
   show(at('trouble'), true);
   announce(text);
   at('trouble-title').focus();
@@ -198,10 +222,7 @@ async function start(): Promise<void> {
   });
   at('merge').addEventListener('click', guarded(at('merge'), merge));
   at('retry').addEventListener('click', () => (current ? void collected(current) : void go()));
-  at('forget').addEventListener('click', async () => {
-    if (current) await shelf.forget(current.secret);
-    location.assign('/buy/check');
-  });
+  for (const button of [at('forget'), at('drop')]) button.addEventListener('click', () => void forget());
   at('again').textContent = 'Check another';
   at<HTMLAnchorElement>('again').href = '/buy/check';
   at('again').addEventListener('click', (event) => {
@@ -209,8 +230,19 @@ async function start(): Promise<void> {
     location.assign('/buy/check');
   });
   const linked = parse(location.hash);
-  const open = linked?.inputs ? linked : (await shelf.all()).find((each) => each.inputs && each.state === 'paid');
-  if (open) await collected({ ...open, ...(await shelf.get(open.secret)) });
+  if (linked?.inputs) {
+    await collected({ ...linked, ...(await shelf.get(linked.secret)) });
+    return;
+  }
+  // one that the mint refuses does not stand in the way of the next
+  for (const each of await shelf.all()) {
+    if (each.inputs && each.state === 'paid' && !(await collected(each))) return;
+  }
+}
+
+async function forget(): Promise<void> {
+  if (current) await shelf.forget(current.secret);
+  location.assign('/buy/check');
 }
 
 void start();

@@ -16,8 +16,11 @@ export interface Input {
   C: string;
 }
 
-/** new: nothing asked of the mint yet. open: an invoice is there. paid: the mint has the money. done: `token` is there. */
-export type State = 'new' | 'open' | 'paid' | 'done';
+/**
+ * new: nothing asked of the mint yet. open: an invoice is there. paid: the mint has the money. lost: a merge whose stamps
+ * somebody else has spent. done: `token` is there.
+ */
+export type State = 'new' | 'open' | 'paid' | 'lost' | 'done';
 
 export interface Purchase {
   /** 32 bytes, base64url */

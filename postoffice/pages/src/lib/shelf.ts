@@ -5,7 +5,7 @@ import type { Purchase, State } from './purchase';
 const NAME = 'pennypost';
 const PURCHASES = 'purchases';
 const SETTINGS = 'settings';
-const RANK: Record<State, number> = { new: 0, open: 1, paid: 2, done: 3 };
+const RANK: Record<State, number> = { new: 0, open: 1, paid: 2, lost: 3, done: 4 };
 
 export class Shelf {
   private readonly memory = new Map<string, Purchase>();

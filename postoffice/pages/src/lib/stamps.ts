@@ -93,6 +93,12 @@ export function open(token: string, keysets: string[]): Opened {
   };
 }
 
+/** These stamps as a token, as they were before a merge. */
+export function tokenOf(address: string, inputs: Input[]): string {
+  const proofs = inputs as unknown as Parameters<typeof getEncodedToken>[0]['proofs'];
+  return getEncodedToken({ mint: address, unit: 'sat', proofs });
+}
+
 /** The Y of a proof (NUT-00), by which the mint knows whether it is spent. */
 export function pointOf(secret: string): string {
   return hashToCurve(utf8ToBytes(secret)).toHex(true);
