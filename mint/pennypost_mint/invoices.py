@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from pennypost.protocol.errors import TooManyInvoices
@@ -20,13 +21,14 @@ class OpenInvoices:
         self.most = most
         self._count = 0
         self._counted_at = -COUNT_AGAIN
+        self._counting = asyncio.Lock()
 
     async def take(self) -> None:
         """Makes room for one more. Raises TooManyInvoices, DatabaseUnavailable."""
-        now = time.monotonic()
-        if now - self._counted_at >= COUNT_AGAIN:
-            self._counted_at = now
-            self._count = await self._database.read(count_open_on, int(time.time()), self.most)
-        if self._count >= self.most:
-            raise TooManyInvoices
-        self._count += 1
+        async with self._counting:
+            if time.monotonic() - self._counted_at >= COUNT_AGAIN:
+                self._count = await self._database.read(count_open_on, int(time.time()), self.most)
+                self._counted_at = time.monotonic()
+            if self._count >= self.most:
+                raise TooManyInvoices
+            self._count += 1

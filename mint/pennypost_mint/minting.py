@@ -37,6 +37,7 @@ from pennypost.protocol.nuts import MintRequest, QuoteRequest, quote_hashes
 from pennypost_mint import answers, quotes
 from pennypost_mint.answers import OutputRow, SignedOutput
 from pennypost_mint.checks import check_outputs
+from pennypost_mint.invoices import OpenInvoices
 from pennypost_mint.keyring import UNIT, Keyring
 from pennypost_mint.lightning import Entry, Lightning
 from pennypost_mint.quotes import Quote, State
@@ -116,17 +117,22 @@ def is_quote_id(text: str) -> bool:
 async def request_quote(
     counter: Counter,
     lightning: Lightning,
+    invoices: OpenInvoices,
     request: QuoteRequest,
     *,
     most: int,
     expiry_seconds: int,
     now: int,
 ) -> Quote:
-    """A new quote with its invoice; `most` sat at once. Raises UnitUnknown, AmountInvalid, LightningUnavailable."""
+    """A new quote with its invoice; `most` sat at once.
+
+    Raises UnitUnknown, AmountInvalid, TooManyInvoices, LightningUnavailable, DatabaseUnavailable.
+    """
     if request.unit != UNIT:
         raise UnitUnknown
     if request.amount > most:
         raise AmountInvalid
+    await invoices.take()
     memo = request.description or f"{request.amount} stamps"
     invoice = await lightning.create_invoice(request.amount, memo, expiry_seconds)
     quote = Quote(

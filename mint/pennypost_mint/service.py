@@ -155,10 +155,10 @@ class Mint:
         request = nuts.parse_quote(body)
         if self._keyring.sunset is not None:
             raise MintingDisabled
-        await self._invoices.take()
         quote = await minting.request_quote(
             self._counter,
             self.lightning,
+            self._invoices,
             request,
             most=self._settings.max_mint,
             expiry_seconds=self._settings.invoice_expiry,

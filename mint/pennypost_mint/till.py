@@ -30,8 +30,11 @@ from pennypost_mint.tables import lightning_cursors
 EVERY = 60.0
 """Seconds between two rounds over the open quotes."""
 
-ROUND = 1_000
-"""Most look-ups of one round; the next goes on where it stopped."""
+PAGE = 1_000
+"""Open quotes that a round reads at a time; it ends when EVERY is over, and the next goes on where it stopped."""
+
+STILL = 3_600
+"""Seconds after its invoice expired until a quote lapses whose node still calls it open: some never say more."""
 
 GIVE_UP = 4
 """Look-ups in a row without an answer before that part of a round ends."""
@@ -119,31 +122,38 @@ class Till:
     async def settle(self, quote: Quote) -> tuple[Receipt, int]:
         """What the node says of a quote's invoice, and the sat credited now; what cannot be paid any more lapses.
 
+        A lapsed one is looked up when its wallet asks, and credited whenever its payment is heard of.
         Raises LightningUnavailable.
         """
         receipt = await self._lightning.look_up(quote.payment_hash)
         if receipt.progress is Progress.SETTLED:
             return receipt, await self._credit(receipt)
-        if receipt.progress is Progress.LOST and quote.state == State.UNPAID and time.time() > quote.expiry:
+        over = quote.expiry + (0 if receipt.progress is Progress.LOST else STILL)
+        if quote.state == State.UNPAID and time.time() > over:
             await self._database.write(lapse_on, quote.id, int(time.time()))
         return receipt, 0
 
     async def reconcile(self) -> int:
-        """One round over open quotes; returns how many were credited.
+        """One round over open quotes, as far as it comes in EVERY seconds; returns how many were credited.
 
         Raises LightningUnavailable when the node answered nothing.
         """
-        quotes = await self._database.read(open_quotes_on, self._after, ROUND)
-        self._after = (quotes[-1].created_at, quotes[-1].id) if len(quotes) == ROUND else (0, "")
-        queue = iter(quotes)
-        results = await asyncio.gather(*(self._work_off(queue) for _ in range(AT_ONCE)), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        done = [result for result in results if isinstance(result, tuple)]
-        if quotes and not sum(answered for _, answered in done):
-            raise LightningUnavailable
-        return sum(credited for credited, _ in done)
+        end = time.monotonic() + EVERY
+        credited = 0
+        while True:
+            quotes = await self._database.read(open_quotes_on, self._after, PAGE)
+            self._after = (quotes[-1].created_at, quotes[-1].id) if len(quotes) == PAGE else (0, "")
+            queue = iter(quotes)
+            results = await asyncio.gather(*(self._work_off(queue) for _ in range(AT_ONCE)), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+            done = [result for result in results if isinstance(result, tuple)]
+            if quotes and not sum(answered for _, answered in done):
+                raise LightningUnavailable
+            credited += sum(found for found, _ in done)
+            if len(quotes) < PAGE or time.monotonic() > end:
+                return credited
 
     async def _work_off(self, quotes: Iterator[Quote]) -> tuple[int, int]:
         """How many were credited, and of how many the node told."""
@@ -184,8 +194,9 @@ class Till:
                 async for receipt in self._lightning.settled(await self._database.read(_position, till)):
                     await self._credit(receipt)
                     pause = BACK_OFF[0]
-                # It ended in silence, not in an error: from the stored position nothing is missed.
-                await asyncio.sleep(0)
+                # It ended in silence, not in an error: from the stored position nothing is missed, and one that ends
+                # at once must not be opened without a rest.
+                await asyncio.sleep(BACK_OFF[0])
             except LightningUnavailable:
                 log.warning("the stream of payments broke", seconds_until_next=round(pause))
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -148,6 +149,16 @@ async def test_so_many_invoices_wait_and_no_more(
         await desk.done(MINT, body)
         await desk.quote(1)
         assert (await desk.http.post(QUOTE, json=ONE_SAT)).status_code == 503
+
+
+async def test_the_bound_holds_for_those_who_ask_at_once_and_counts_no_refused_request(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_desk(settings_for(tmp_path, database_url, max_open_invoices=3)) as desk:
+        for _ in range(4):
+            assert (await desk.http.post(QUOTE, json=ONE_SAT | {"unit": "usd"})).status_code == 400
+        answers = await asyncio.gather(*(desk.http.post(QUOTE, json=ONE_SAT) for _ in range(9)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 6
 
 
 async def test_an_invoice_that_expired_does_not_wait(tmp_path: Path, database_url: str) -> None:

@@ -69,6 +69,9 @@ class Script:
         if self.away:
             raise LightningUnavailable
 
+    async def balance(self) -> int | None:
+        return None
+
     async def close(self) -> None:
         return None
 
@@ -197,14 +200,63 @@ async def test_too_little_waits(desk: Desk, node: Script) -> None:
     assert await desk.refused(MINT, {"quote": quote["quote"], "outputs": desk.messages([output(8)])}) == 20001
 
 
-async def test_a_round_over_more_quotes_than_fit_goes_on_next_time(
+async def test_a_round_reaches_every_open_quote(desk: Desk, node: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tills, "PAGE", 3)
+    for quote in [await desk.quote(1) for _ in range(7)]:
+        node.pay(quote, 1_000)
+    assert [await desk.mint.till.reconcile() for _ in range(2)] == [7, 0]
+
+
+async def test_a_round_that_takes_too_long_goes_on_next_time(
     desk: Desk, node: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tills, "ROUND", 3)
-    made = [await desk.quote(1) for _ in range(7)]
-    for quote in made:
+    monkeypatch.setattr(tills, "PAGE", 3)
+    monkeypatch.setattr(tills, "EVERY", -1)
+    for quote in [await desk.quote(1) for _ in range(7)]:
         node.pay(quote, 1_000)
     assert [await desk.mint.till.reconcile() for _ in range(4)] == [3, 3, 1, 0]
+
+
+async def test_a_node_that_calls_an_invoice_open_for_ever_is_not_asked_for_ever(desk: Desk, node: Script) -> None:
+    node.expiry = 60 - tills.STILL
+    waiting = await desk.quote(10)
+    node.expiry = -60 - tills.STILL
+    over = await desk.quote(10)
+    for looked_up in (2, 3, 4):
+        assert await desk.mint.till.reconcile() == 0
+        assert node.looked_up == looked_up
+    node.pay(over, 10_000)
+    node.pay(waiting, 10_000)
+    assert (await desk.state_of(over))["state"] == "PAID"
+    assert await desk.mint.till.reconcile() == 1
+
+
+async def test_a_stream_that_ends_at_once_is_not_opened_without_a_rest(
+    desk: Desk, node: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    enough = asyncio.Event()
+    sleep = asyncio.sleep
+
+    async def ends(after: int | None) -> AsyncIterator[Receipt]:
+        node.subscribed_after.append(after)
+        if len(node.subscribed_after) == 3:
+            enough.set()
+            await asyncio.Event().wait()
+        for receipt in ():
+            yield receipt
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(node, "settled", ends)
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    following = asyncio.create_task(desk.mint.till._follow())
+    async with asyncio.timeout(20):
+        await enough.wait()
+    following.cancel()
+    assert rests.count(tills.BACK_OFF[0]) == 2
 
 
 async def test_a_node_that_is_away_stops_sales_and_nothing_else(desk: Desk, node: Script) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import Connection, ExceptionContext, create_engine, event
 from sqlalchemy.engine import Engine, make_url
@@ -147,7 +148,6 @@ class SQLiteDatabase:
     def __init__(self, address: str) -> None:
         self._path = Path(make_url(address).database or "")
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path.touch()
         self._engine = sqlite_engine(address)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -235,7 +235,7 @@ class SQLiteDatabase:
     def _file(self) -> tuple[int, int]:
         """Which file stands at our path. Raises OperationalError when there is none.
 
-        SQLite goes on writing to a file that was moved or deleted, and would make an empty one in its place.
+        SQLite goes on writing to a file that was moved or deleted.
         """
         try:
             found = os.stat(self._path)
@@ -409,12 +409,19 @@ def _state_of(error: BaseException | None) -> str:
 
 
 def sqlite_engine(address: str) -> Engine:
-    """A SQLite engine whose every transaction is opened by us: IMMEDIATE in the writer thread, deferred elsewhere."""
+    """A SQLite engine whose every transaction is opened by us: IMMEDIATE in the writer thread, deferred elsewhere.
+
+    The file is made here where it is missing, and by no connection: beside an empty file in the place of one that was
+    moved, SQLite deletes the write-ahead log, and with it what was committed since the last checkpoint.
+    """
+    path = make_url(address).database or ""
+    Path(path).touch()
+    there = f"file:{quote(path)}?mode=rw"
     engine = create_engine(
         address,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"check_same_thread": False, "isolation_level": None},
+        creator=lambda: sqlite3.connect(there, uri=True, check_same_thread=False, isolation_level=None),
     )
 
     @event.listens_for(engine, "connect")

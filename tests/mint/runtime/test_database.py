@@ -165,6 +165,23 @@ async def test_a_database_that_is_away_is_unavailable(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_nothing_is_made_in_the_place_of_a_file_that_was_moved(tmp_path: Path) -> None:
+    """An empty file there would cost all that only the write-ahead log has."""
+    address, path = f"sqlite:///{tmp_path / 'test.sqlite'}", tmp_path / "test.sqlite"
+    await upgrade(address)
+    database = open_database(address, tmp_path)
+    await database.write(put, [1, 2, 3])
+    path.rename(tmp_path / "elsewhere")
+    for work in (database.checkpoint(), database.read(count), database.read_short(count), database.write(put, [4])):
+        with pytest.raises(DatabaseUnavailable):
+            await work
+        assert not path.exists()
+    (tmp_path / "elsewhere").rename(path)
+    assert await database.write(put, [3, 5]) == {key(5)}
+    assert await database.read(count) == await database.read_short(count) == 4
+    await database.close()
+
+
 async def test_after_a_failure_the_writer_opens_a_new_connection(tmp_path: Path) -> None:
     """A repaired disk is noticed; works that share the failed commit are all told."""
     address = f"sqlite:///{tmp_path / 'c.sqlite'}"
