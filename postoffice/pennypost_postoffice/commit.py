@@ -47,7 +47,7 @@ from pennypost_postoffice.tables import address_tombstones, addresses, events, t
 
 DAY = 86_400
 
-_EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body")
+_EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body", "free_bytes")
 _ADDRESS = ("address", "event_id", "created_at", "keep_until")
 _TAG = ("key", "created_at", "event_id")
 
@@ -69,6 +69,11 @@ class Planned(NamedTuple):
     targets: list[Target]
     keep_until: int
     held: bool = False
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing pays for it, and no operator brings it: then it is in the quota of free events."""
+        return self.post.unpaid or not (self.spends or self.post.postage.free)
 
 
 class Done(NamedTuple):
@@ -213,6 +218,7 @@ class _Batch:
                 plan.post.event.created_at,
                 plan.keep_until,
                 plan.post.body,
+                len(plan.post.body) if plan.is_free else None,
             )
             for plan in self._open()
         )
@@ -378,19 +384,26 @@ class _Batch:
             self._replace_addresses(pairs, before)
 
     def _bury(self, deletions: list[Planned]) -> None:
-        """Tombstones, kept as long as the event itself would have been; for one not seen, as long as the deletion."""
+        """Tombstones, kept as long as the event itself would have been; for one not seen, as long as the deletion.
+
+        For one that a free deletion names and that is not here it may be dropped before that (retention.py).
+        """
         graves: Buried = {}
         places: Buried = {}
         for plan in deletions:
             assert plan.post.deletion is not None
             own = {target.id: target.keep_until for target in plan.targets}
+            pays = not plan.is_free
             for identifier in plan.post.deletion.ids:
                 if identifier in own or identifier not in self.known.targets:
-                    _extend(graves, (identifier, plan.post.pubkey), (own.get(identifier, plan.keep_until),))
+                    until = own.get(identifier, plan.keep_until)
+                    _extend(graves, (identifier, plan.post.pubkey), (until, pays or identifier in own))
             for address in plan.post.deletion.addresses:
-                _extend(places, (address,), (plan.post.event.created_at, plan.keep_until))
-        self._extend_rows(tombstones, ("id", "pubkey"), ("keep_until",), graves)
-        self._extend_rows(address_tombstones, ("address",), ("deleted_at", "keep_until"), places)
+                current = self.known.addresses.get(address)
+                lasts = pays or (current is not None and current.event_id in own)
+                _extend(places, (address,), (plan.post.event.created_at, plan.keep_until, lasts))
+        self._extend_rows(tombstones, ("id", "pubkey"), ("keep_until", "lasts"), graves)
+        self._extend_rows(address_tombstones, ("address",), ("deleted_at", "keep_until", "lasts"), places)
 
     def _extend_rows(self, table: Any, keys: tuple[str, ...], values: tuple[str, ...], rows: Buried) -> None:
         """Inserts rows; where one exists, the later times stay."""

@@ -1,9 +1,10 @@
-"""Rates of events that need no stamp: stored ones of the free kinds, and ephemeral ones.
+"""Rates of events that need no stamp: stored ones that are free, all deletions, and ephemeral ones.
 
     event ─▶ its connection's bucket ─▶ all of this process together send too many? ─ no ─▶ taken
                     └ empty: refused        └ yes ─▶ sources that sent most have a connection's bucket each (shares.py)
 
-So a thousand connections from one address send no more than one when it is tight, and many people behind one address
+Over HTTP an event is a request of its own and has no connection's bucket: only when it is tight is it counted. So a
+thousand connections from one address send no more than one when it is tight, and many people behind one address
 (Tor, a provider's NAT) are not counted together as long as there is room.
 """
 
@@ -31,6 +32,8 @@ class FreeRate:
     def take(self, sender: Sender) -> None:
         """One more event. Raises TooMany; a refusal costs nothing."""
         key = sender.rate_key
-        if self._bucket.wait(key) > 0 or not self._shares.admits(sender.source) or not self._bucket.take(key):
+        if key is not None and self._bucket.wait(key) > 0:
+            raise TooMany
+        if not self._shares.admits(sender.source) or (key is not None and not self._bucket.take(key)):
             raise TooMany
         self._shares.charge(sender.source, None, 1.0)

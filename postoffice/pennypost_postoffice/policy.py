@@ -17,7 +17,7 @@ from pennypost.protocol.errors import (
     NotAllowed,
     PennypostError,
 )
-from pennypost.protocol.event import KIND_AUTH, KIND_VANISH, Event, expiration, is_ephemeral, parse_event
+from pennypost.protocol.event import KIND_AUTH, KIND_DELETION, KIND_VANISH, Event, expiration, is_ephemeral, parse_event
 from pennypost.protocol.price import Postage, PriceList, postage
 from pennypost_mint.runtime.limits import (
     EPHEMERAL_SECONDS,
@@ -79,7 +79,8 @@ class Policy:
         found = postage(event, size, now, self.prices)
         if self.former:
             found = self._honoured(event, size, now, found)
-        if found.free:
+        if found.free or event.kind == KIND_DELETION:
+            # only the commit knows which deletions are free, and it leaves their stamps untouched
             self._free.take(sender)
         return found
 

@@ -1,7 +1,8 @@
 """Retention: what has expired is deleted for real, and free events stay within their quota.
 
     sweep ▶ expired events, held ones too, a few at a time ▶ remove_on ▶ old tombstones, hold tags, postmarks
-          ▶ free kinds over their quota, oldest first ▶ checkpoint, also after a sweep that deleted nothing
+          ▶ free events over their quota, oldest first ▶ tombstones made early over theirs
+          ▶ checkpoint, also after a sweep that deleted nothing
 
 Between its expiry and its deletion an event is not served: every read asks for `keep_until > now`. On SQLite deleted
 pages are overwritten (secure_delete) and the write-ahead log, which holds bodies too, is emptied after each sweep.
@@ -14,17 +15,26 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, delete, func, literal_column, select
+from sqlalchemy import Connection, delete, func, select, tuple_
 
 from pennypost.protocol.errors import DatabaseUnavailable
-from pennypost.protocol.event import KIND_GIFT_WRAP
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.sets import delete_in
 from pennypost_postoffice.deletion import Target
 from pennypost_postoffice.holds import expired_on
 from pennypost_postoffice.known import targets_on
 from pennypost_postoffice.removal import remove_on
-from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, holds, postmarks, tombstones
+from pennypost_postoffice.tables import (
+    EARLY,
+    FREE,
+    address_tombstones,
+    addresses,
+    events,
+    feed,
+    holds,
+    postmarks,
+    tombstones,
+)
 from pennypost_postoffice.vanish import forget_on as forget_vanished_on
 
 if TYPE_CHECKING:
@@ -43,12 +53,7 @@ log = logger("retention")
 
 _COLUMNS = [events.c[name] for name in Target._fields]
 
-
-_CROWD = (func.count(), func.coalesce(func.sum(func.length(events.c.body)), 0))
-
-
-def _free(kinds: Sequence[int]) -> Any:
-    return and_(events.c.kind.in_(kinds), events.c.kind != literal_column(str(KIND_GIFT_WRAP)))
+_CROWD = select(func.count(), func.coalesce(func.sum(events.c.free_bytes), 0)).where(FREE)
 
 
 def remove_expired_on(connection: Connection, now: int) -> int:
@@ -73,19 +78,21 @@ def forget_on(connection: Connection, now: int) -> int:
     return sum(connection.execute(delete(each).where(each.c.keep_until <= now)).rowcount for each in tables)
 
 
-def is_crowded_on(connection: Connection, kinds: Sequence[int], rows: int, size: int) -> bool:
-    """Whether the free kinds are over their quota: this looks at each of their rows, so it is for a reader."""
-    count, total = connection.execute(select(*_CROWD).where(_free(kinds))).one()
+def is_crowded_on(connection: Connection, rows: int, size: int) -> bool:
+    """Whether free events are over their quota: this counts all of them in their index, so it is for a reader."""
+    count, total = connection.execute(_CROWD).one()
     return count > rows or total > size
 
 
-def over_quota_on(connection: Connection, kinds: Sequence[int], rows: int, size: int) -> int:
-    """Deletes up to STEP of the oldest events of the free kinds while they are over their quota; returns how many."""
-    free = _free(kinds)
-    count, total = connection.execute(select(*_CROWD).where(free)).one()
+def over_quota_on(connection: Connection, rows: int, size: int) -> int:
+    """Deletes up to STEP of the oldest free events while they are over their quota; returns how many.
+
+    What a deletion among them deleted stays deleted: its tombstones are left alone.
+    """
+    count, total = connection.execute(_CROWD).one()
     if count <= rows and total <= size:
         return 0
-    oldest = connection.execute(select(*_COLUMNS).where(free).order_by(events.c.created_at).limit(STEP))
+    oldest = connection.execute(select(*_COLUMNS).where(FREE).order_by(events.c.created_at).limit(STEP))
     doomed: list[Target] = []
     for row in oldest:
         if count <= rows and total <= size:
@@ -95,6 +102,22 @@ def over_quota_on(connection: Connection, kinds: Sequence[int], rows: int, size:
         total -= len(doomed[-1].body)
     remove_on(connection, doomed)
     return len(doomed)
+
+
+def early_over_quota_on(connection: Connection, rows: int) -> int:
+    """Forgets up to STEP ids, and as many addresses, of more than `rows` each that free deletions named before anything
+    of that name was stored, those first whose time is over soonest; returns how many."""
+    gone = 0
+    for table in (tombstones, address_tombstones):
+        count = connection.execute(select(func.count()).select_from(table).where(EARLY)).scalar_one()
+        if count <= rows:
+            continue
+        key = tuple_(*table.primary_key.columns)
+        first = select(*table.primary_key.columns).where(EARLY).order_by(table.c.keep_until)
+        # one statement: a deletion at the same moment may make one of them last
+        over = delete(table).where(EARLY, key.in_(first.limit(min(STEP, count - rows))))
+        gone += connection.execute(over).rowcount
+    return gone
 
 
 class PatientClock:
@@ -150,10 +173,11 @@ class Retention:
             gone += count
         await office.database.write(forget_on, now)
         await office.database.write(forget_vanished_on)
-        kinds = sorted(office.policy.prices.free_kinds)
         rows, size = office.settings.free_rows, office.settings.free_bytes
-        while await office.database.read(is_crowded_on, kinds, rows, size):
-            await office.database.write(over_quota_on, kinds, rows, size)
+        while await office.database.read(is_crowded_on, rows, size):
+            await office.database.write(over_quota_on, rows, size)
+        while await office.database.write(early_over_quota_on, rows):
+            pass
         # always: what deletions, newer versions and releases took away since the last sweep is in the log, too
         await office.database.checkpoint()
         office.metrics.office_expired.inc(gone)

@@ -63,7 +63,7 @@ async def test_no_trace_is_left(tmp_path: Path) -> None:
             assert not any(traces(tmp_path, each) for each in slices(marks[name])), name
 
         house.pass_time(700)
-        await house.office.database.write(retention.over_quota_on, [10_002], 0, 0)
+        await house.office.database.write(retention.over_quota_on, 0, 0)
         assert await house.office.retention.sweep() >= 2
         for name in ("held", "released", "free"):
             assert not any(traces(tmp_path, each) for each in slices(marks[name])), name

@@ -211,8 +211,8 @@ class Settings(BaseSettings):
         2.0,
         gt=0,
         le=1_000_000,
-        description="Stored events without a stamp (relay lists, key packages) that one connection may send each"
-        " second, and 25 times as many at once.",
+        description="Stored events without a stamp (relay lists, key packages), and deletions, that one connection may"
+        " send each second, and 25 times as many at once.",
     )
     ephemeral_rate: float = Field(
         50.0,
@@ -229,10 +229,13 @@ class Settings(BaseSettings):
     )
     all_ephemeral_rate: float = Field(1_000.0, gt=0, le=1_000_000, description="The same for ephemeral events.")
     free_rows: int = Field(
-        100_000, ge=1, le=2**40, description="Stored events of the free kinds, all together; the oldest go first."
+        100_000, ge=1, le=2**40, description="Stored events that no stamp paid, all together; the oldest go first."
     )
     free_bytes: int = Field(
-        256 * 1024 * KIB, ge=1024 * KIB, le=2**50, description="Bytes of stored events of the free kinds, all together."
+        256 * 1024 * KIB,
+        ge=1024 * KIB,
+        le=2**50,
+        description="Bytes of stored events that no stamp paid, all together.",
     )
     read_cpu: float = Field(
         0.6,

@@ -62,7 +62,9 @@ class Queue:
 
     def put(self, post: Post) -> None:
         """Behind the others of its sender."""
-        self._lines.setdefault(post.sender.rate_key, deque()).append(post)
+        sender = post.sender
+        key = sender.source if sender.rate_key is None else sender.rate_key
+        self._lines.setdefault(key, deque()).append(post)
         self._count += 1
         self._some.set()
 
