@@ -140,6 +140,11 @@ class Feed:
         """Long polls under way."""
         return self._waiters
 
+    @property
+    def reading(self) -> int:
+        """Reads under way that requests asked for at once; at most FEED_READS."""
+        return self._reading
+
     def grew(self) -> None:
         """Something was added: readers look again."""
         self._turn += 1

@@ -34,7 +34,8 @@ class Committer:
 
     def __init__(self, office: Office) -> None:
         self._office = office
-        self._stage = Stage(self._commit, office.failed, most=COMMIT_BATCH, most_bytes=COMMIT_BYTES)
+        waited = office.metrics.office_commit_wait_seconds.observe
+        self._stage = Stage(self._commit, office.failed, most=COMMIT_BATCH, most_bytes=COMMIT_BYTES, waited=waited)
         self._pause = PAUSE[0]
 
     @property

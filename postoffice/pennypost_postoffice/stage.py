@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 
 from pennypost_postoffice.post import Post
 
 Work = Callable[[list[Post]], Awaitable[None]]
 Failed = Callable[[list[Post], Exception], None]
+Waited = Callable[[float], None]
 
 
 class Stage:
@@ -18,11 +20,26 @@ class Stage:
     `work` must answer or pass on every event of its batch; when it raises, `failed` answers them, and the stage goes
     on, for without it nobody is answered any more. The queue needs no bound of its own: every event in it
     counts in `Office.in_flight`, which stops the sockets.
+
+    `waited` is told how many seconds an event waited for its batch: one event at a time is timed, so that the others
+    cost nothing, and the next when that one's batch is taken.
     """
 
-    def __init__(self, work: Work, failed: Failed, *, most: int, most_bytes: int = 1 << 62, at_once: int = 1) -> None:
+    def __init__(
+        self,
+        work: Work,
+        failed: Failed,
+        *,
+        most: int,
+        most_bytes: int = 1 << 62,
+        at_once: int = 1,
+        waited: Waited | None = None,
+    ) -> None:
         self._work, self._failed = work, failed
         self._most, self._most_bytes, self._at_once = most, most_bytes, at_once
+        self._waited = waited
+        self._timed: float | None = None
+        self._before = 0
         self._queue: deque[Post] = deque()
         self._wake = asyncio.Event()
 
@@ -33,12 +50,15 @@ class Stage:
 
     def put(self, post: Post) -> None:
         """Adds an event behind those that wait."""
+        if self._timed is None:
+            self._timed, self._before = monotonic(), len(self._queue)
         self._queue.append(post)
         self._wake.set()
 
-    def put_back(self, posts: Iterable[Post]) -> None:
-        """Adds events before those that wait, in their order."""
-        self._queue.extendleft(reversed(list(posts)))
+    def put_back(self, posts: Sequence[Post]) -> None:
+        """Adds events before those that wait, in their order; they are not timed again."""
+        self._before += len(posts)
+        self._queue.extendleft(reversed(posts))
         self._wake.set()
 
     async def run(self) -> None:
@@ -68,6 +88,15 @@ class Stage:
             self._failed(batch, error)
 
     def _take(self) -> list[Post]:
+        batch = self._next()
+        self._before -= len(batch)
+        if self._timed is not None and self._before < 0:
+            if self._waited is not None:
+                self._waited(monotonic() - self._timed)
+            self._timed = None
+        return batch
+
+    def _next(self) -> list[Post]:
         queue = self._queue
         if len(queue) <= self._most and self._most_bytes > 1 << 60:
             batch = list(queue)

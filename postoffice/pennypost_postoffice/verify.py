@@ -53,8 +53,9 @@ class Verifier:
 
     def __init__(self, office: Office, at_once: int) -> None:
         self._office = office
-        self._lookups = Stage(self._look_up, office.failed, most=COMMIT_BATCH)
-        self._crypto = Stage(self._check, office.failed, most=VERIFY_BATCH, at_once=at_once)
+        waited = office.metrics.office_verify_wait_seconds.observe
+        self._lookups = Stage(self._look_up, office.failed, most=COMMIT_BATCH, waited=waited)
+        self._crypto = Stage(self._check, office.failed, most=VERIFY_BATCH, at_once=at_once, waited=waited)
 
     @property
     def waiting(self) -> int:
@@ -119,6 +120,7 @@ class Verifier:
             for post in posts:
                 await self._check([post])
             return
+        office.metrics.office_verify_events.observe(len(posts))
         for post, result in zip(posts, results, strict=True):
             if isinstance(result, int):
                 office.answer(post, refusal(InvalidSignature() if result == BAD_SIGNATURE else StampForged()))

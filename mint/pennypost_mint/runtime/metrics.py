@@ -59,12 +59,26 @@ class Metrics:
         self.office_slow_readers = counter("pennypost_office_slow_readers_total", "Connections closed as too slow")
         self.office_verify_waiting = gauge("pennypost_office_verify_waiting", "Events waiting for verification")
         self.office_commit_waiting = gauge("pennypost_office_commit_waiting", "Events waiting for the commit")
+        self.office_verify_events = histogram("pennypost_office_verify_events", "Events of one verification", SIZES)
+        self.office_verify_wait_seconds = histogram(
+            "pennypost_office_verify_wait_seconds",
+            "How long an event waits for a look-up or its verification; one at a time is timed",
+            SECONDS,
+        )
+        self.office_commit_wait_seconds = histogram(
+            "pennypost_office_commit_wait_seconds",
+            "How long a verified event waits for a commit; one at a time is timed",
+            SECONDS,
+        )
         self.office_commit_events = histogram("pennypost_office_commit_events", "Events of one commit", SIZES)
         self.office_commit_seconds = histogram("pennypost_office_commit_seconds", "Duration of one commit", SECONDS)
         self.office_answer_seconds = histogram(
             "pennypost_office_answer_seconds", "From an event's arrival to its answer", SECONDS
         )
         self.office_feed_waiters = gauge("pennypost_office_feed_waiters", "Long polls of the header feed")
+        self.office_reads = gauge(
+            "pennypost_office_reads", "Reads over HTTP under way in the database; at 2,000 others are answered with 503"
+        )
         self.office_foreign_sat = counter("pennypost_office_foreign_sat_total", "Earned at mints elsewhere, in sat")
         self.office_foreign_waiting = gauge(
             "pennypost_office_foreign_waiting", "Events waiting for their turn at a mint elsewhere"
