@@ -213,6 +213,18 @@ async def test_sessions_end(stranger: Browser) -> None:
     assert (await stranger.get("/operator/bans")).status_code == 401, "the server forgot it, too"
 
 
+@pytest.mark.parametrize(
+    "all_of_them",
+    ["{}; foo", "foo; {}", "a=b c; {}", 'a="; {}', "{};x={{}};é=1", "pennypost-operator-not=1;{}", "a=\\;{} ; =;;"],
+)
+async def test_cookies_of_others_sign_nobody_out(inside: Browser, all_of_them: str) -> None:
+    ours = inside.http.headers["cookie"]
+    sent = all_of_them.format(ours).encode()
+    assert (await inside.http.get("/operator/bans", headers={b"cookie": sent})).status_code == 200
+    for wrong in ("x" + ours, ours.replace("=", "x="), ours[:-1], "pennypost-operator", ""):
+        assert (await inside.http.get("/operator/bans", headers={"cookie": wrong})).status_code == 401, wrong
+
+
 async def test_on_https_the_cookie_is_secure_and_tries_are_limited(tmp_path: Path) -> None:
     async with fresh(tmp_path, public_url="https://office.example") as guest:
         answer = await guest.send("/operator/login", "https://office.example", link=await guest.link())

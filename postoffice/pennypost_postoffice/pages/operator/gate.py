@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -155,11 +154,12 @@ class Gate:
         return self._house.settings().url.startswith("https://")
 
     def _cookie(self, headers: Mapping[str, str]) -> str:
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._name)
-        except CookieError:
-            return ""
-        return found.value if found is not None else ""
+        # by hand: SimpleCookie drops all of them for one of another program that it cannot read
+        for each in headers.get("cookie", "").split(";"):
+            name, _, value = each.strip().partition("=")
+            if name == self._name:
+                return value
+        return ""
 
     def _set(self, secret: str, seconds: int = SESSION_SECONDS) -> str:
         secure = "; Secure" if self._is_tls else ""
