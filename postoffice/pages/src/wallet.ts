@@ -1,5 +1,6 @@
 // Pays an invoice of this mint from a connected wallet. The address names a quote, never an invoice: what is paid is
-// what the mint says that quote costs, so a link cannot make this page pay anybody else.
+// what the mint says that quote costs, and the mint is paid. The stamps go to whoever asked for that quote. Where that was
+// not this browser, as far as it knows, it may be a trap, and nothing is paid before that is confirmed.
 
 import { at, show } from './lib/dom';
 import { Mint, Refusal } from './lib/mint';
@@ -7,6 +8,9 @@ import { alive, shop, stamps } from './lib/page';
 import { Shelf } from './lib/shelf';
 
 const NAME = 'wallet';
+const NONE = 'This is no connection string: it begins with nostr+walletconnect:// and has a relay and a secret.';
+const PLAIN =
+  'The relay in this string is not encrypted (ws://), and this page connects to relays by wss:// alone. Choose another relay in your wallet.';
 const mint = new Mint(shop.at);
 let shelf: Shelf;
 let busy = false;
@@ -18,8 +22,9 @@ function say(text: string): void {
 function connected(string: string): Promise<void> {
   return import('./lib/nwc').then(({ parseConnection }) => {
     const found = parseConnection(string);
-    show(at('connect'), !found);
-    show(at('ready'), Boolean(found));
+    const usable = Boolean(found?.relays.length);
+    show(at('connect'), !usable);
+    show(at('ready'), usable);
     if (found) at('relay').textContent = `over ${found.relays.map((each) => new URL(each).host).join(', ')}`;
   });
 }
@@ -27,9 +32,10 @@ function connected(string: string): Promise<void> {
 async function use(): Promise<void> {
   const string = at<HTMLTextAreaElement>('string').value.trim();
   const { parseConnection } = await import('./lib/nwc');
-  const good = parseConnection(string) !== undefined;
+  const found = parseConnection(string);
+  const good = Boolean(found?.relays.length);
   at('string').setAttribute('aria-invalid', String(!good));
-  at('string-problem').textContent = good ? '' : 'This is no connection string: it begins with nostr+walletconnect:// and has a relay and a secret.';
+  at('string-problem').textContent = good ? '' : found ? PLAIN : NONE;
   if (!good) return at('string').focus();
   held = string;
   await shelf.set(NAME, string);
@@ -41,6 +47,11 @@ let held = '';
 
 async function pay(request: string): Promise<void> {
   if (busy) return;
+  if (!at('stranger').hidden && !at<HTMLInputElement>('sure').checked) {
+    at('sure-problem').textContent = 'Nothing is paid yet: confirm first that you know whose purchase this is.';
+    return at('sure').focus();
+  }
+  at('sure-problem').textContent = '';
   busy = true;
   at('pay').setAttribute('aria-busy', 'true');
   say('Asking the wallet to pay…');
@@ -63,7 +74,7 @@ async function pay(request: string): Promise<void> {
 function paid(): void {
   show(at('ready'), false);
   show(at('connect'), false);
-  say('Paid. Your stamps are on the page where you bought them; you can close this one.');
+  say('Paid. The stamps are on the page where they were bought; you can close this one.');
 }
 
 async function start(): Promise<void> {
@@ -77,6 +88,7 @@ async function start(): Promise<void> {
   try {
     const quote = await mint.check(id);
     if (quote.state !== 'UNPAID') return paid();
+    show(at('stranger'), !kept);
     at('sum').textContent = quote.amount ? `${quote.amount.toLocaleString('en')} sat for ${stamps(quote.amount)}` : 'see the purchase';
     at('pay').addEventListener('click', () => void pay(quote.request));
     at('connect').addEventListener('submit', (event) => {

@@ -30,22 +30,27 @@ export class WalletRefusal extends Error {
 /** No answer: nobody knows yet whether it paid. */
 export class Silence extends Error {}
 
-/** Reads `nostr+walletconnect://…`; undefined when it is none. */
+/** Reads `nostr+walletconnect://…`; undefined when it is none. `relays`: those that this page may connect to, maybe none. */
 export function parseConnection(text: string): Connection | undefined {
   const found = /^nostr\+walletconnect:(?:\/\/)?([0-9a-f]{64})\/?\?(.*)$/.exec(text.trim());
   if (!found) return undefined;
   const query = new URLSearchParams(found[2]);
   const secret = query.get('secret') ?? '';
-  const relays = query.getAll('relay').filter(isRelay);
+  const relays = query.getAll('relay').filter((each) => ['wss:', 'ws:'].includes(protocol(each)));
   if (!/^[0-9a-f]{64}$/.test(secret) || !relays.length) return undefined;
-  return { wallet: found[1] as string, relays, secret };
+  return { wallet: found[1] as string, relays: relays.filter(reachable), secret };
 }
 
-function isRelay(address: string): boolean {
+/** What the policy of `/buy/wallet` lets through: TLS to anywhere, and this server. */
+function reachable(relay: string): boolean {
+  return protocol(relay) === 'wss:' || (location.protocol === 'http:' && new URL(relay).host === location.host);
+}
+
+function protocol(address: string): string {
   try {
-    return ['wss:', 'ws:'].includes(new URL(address).protocol);
+    return new URL(address).protocol;
   } catch {
-    return false;
+    return '';
   }
 }
 
