@@ -113,6 +113,9 @@ class Connection:
         self._spent = 0.0
         self._spent_at = monotonic()
         self._lately = Lately()
+        self.used = False
+        """Whether it sent something since it was last asked (places.py)."""
+        self.gave_way = False
         self._closed = False
         self._task: asyncio.Task[Any] | None = None
 
@@ -158,6 +161,7 @@ class Connection:
 
     def received(self, text: str | None) -> None:
         """One frame of the client; None for a binary one, which NIP-01 does not know."""
+        self.used = True
         try:
             if text is None:
                 raise InvalidFrame("binary")
@@ -325,6 +329,13 @@ class Connection:
             self._task.cancel()
             if self._wire is not None:
                 self._wire.abort()
+
+    def give_way(self) -> None:
+        """Ends it, for its place is another's; `office.websocket` tells the client."""
+        if not self._closed and self._task is not None:
+            self.gave_way = True
+            self.close()
+            self._task.cancel()
 
     def close(self) -> None:
         """Forgets everything of this connection; events on their way are stored all the same."""

@@ -23,6 +23,8 @@ from pennypost.protocol.errors import FeedFull, Overloaded
 from pennypost.protocol.headers import START
 from pennypost_mint.runtime.limits import FEED_PAGE, FEED_READS, FEED_WAIT, PAGE
 from pennypost_mint.runtime.sets import insert_rows
+from pennypost_mint.runtime.sources import Source
+from pennypost_postoffice.places import Places
 from pennypost_postoffice.tables import events, feed, feed_head
 
 if TYPE_CHECKING:
@@ -121,6 +123,22 @@ def head_on(connection: Connection) -> int:
     return connection.execute(select(feed_head.c.last).where(feed_head.c.id == 1)).scalar_one()
 
 
+class Waiter:
+    """One long poll, which gives way to another's where too many wait (places.py)."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.used = False
+        self.gave_way = False
+        self.news: asyncio.Future[None] | None = None
+
+    def give_way(self) -> None:
+        """It is refused now."""
+        self.gave_way = True
+        if self.news is not None:
+            _end(self.news)
+
+
 class Feed:
     """Reads the feed, and lets readers wait for it. Readers behind the same number share one look at the database."""
 
@@ -129,7 +147,7 @@ class Feed:
         self._turn = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._woken: deque[asyncio.Future[None]] = deque()
-        self._waiters = 0
+        self._waiters: Places[Waiter] = Places()
         self._reading = 0
         self._closed = False
         self._reads: dict[tuple[int, int], asyncio.Task[bytes]] = {}
@@ -138,7 +156,7 @@ class Feed:
     @property
     def waiters(self) -> int:
         """Long polls under way."""
-        return self._waiters
+        return len(self._waiters)
 
     @property
     def reading(self) -> int:
@@ -166,11 +184,14 @@ class Feed:
         if self._woken:
             asyncio.get_running_loop().call_soon(self._wake)
 
-    async def headers(self, after: int, limit: int, wait: float, gone: Gone | None = None) -> bytes:
+    async def headers(
+        self, after: int, limit: int, wait: float, gone: Gone | None = None, source: Source = b""
+    ) -> bytes:
         """The feed behind `after`; with nothing there, waits up to `wait` seconds for something to come.
 
-        `gone` ends when the reader goes away: then nobody waits any more. Raises FeedFull when PENNYPOST_MAX_WAITERS
-        readers wait already, Overloaded when FEED_READS reads are under way, and DatabaseUnavailable.
+        `gone` ends when the reader goes away: then nobody waits any more. Of more than PENNYPOST_MAX_WAITERS readers
+        one gives way, of the `source` that has most. Raises FeedFull for that one, Overloaded when FEED_READS reads are
+        under way, and DatabaseUnavailable.
         """
         limit = min(limit, FEED_PAGE)
         turn = self._turn
@@ -178,26 +199,30 @@ class Feed:
             body = await self._read(after, limit)
         if len(body) > START.size or wait <= 0 or self._closed:
             return body
-        if self._waiters >= self._office.settings.max_waiters:
+        places = self._office.settings.max_waiters
+        if places == 0:
             raise FeedFull
-        self._waiters += 1
+        waiter = Waiter(source)
+        self._waiters.take(waiter, places)
         leaving = asyncio.ensure_future(gone()) if gone is not None else None
         try:
-            return await self._wait(after, limit, turn, wait, leaving) or body
+            return await self._wait(waiter, after, limit, turn, wait, leaving) or body
         finally:
-            self._waiters -= 1
+            self._waiters.leave(waiter)
             if leaving is not None:
                 leaving.cancel()
 
     async def _wait(
-        self, after: int, limit: int, turn: int, wait: float, leaving: asyncio.Future[None] | None
+        self, waiter: Waiter, after: int, limit: int, turn: int, wait: float, leaving: asyncio.Future[None] | None
     ) -> bytes | None:
-        """What was added since `turn`; None when the time is over or the reader is gone."""
+        """What was added since `turn`; None when the time is over or the reader is gone. Raises FeedFull."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait, FEED_WAIT)
         while not self._closed and loop.time() < deadline and not (leaving is not None and leaving.done()):
+            if waiter.gave_way:
+                raise FeedFull
             if turn == self._turn:
-                await self._next(deadline, leaving)
+                await self._next(waiter, deadline, leaving)
                 continue
             turn = self._turn
             body = await self._read(after, limit)
@@ -205,10 +230,11 @@ class Feed:
                 return body
         return None
 
-    async def _next(self, deadline: float, leaving: asyncio.Future[None] | None) -> None:
+    async def _next(self, waiter: Waiter, deadline: float, leaving: asyncio.Future[None] | None) -> None:
         """Returns when the feed grew, the reader went away, or it is time (seconds of the loop's clock)."""
         loop = asyncio.get_running_loop()
         news: asyncio.Future[None] = loop.create_future()
+        waiter.news = news
         self._waiting.add(news)
         timer = loop.call_at(deadline, _end, news)
         ended = partial(_end, news)

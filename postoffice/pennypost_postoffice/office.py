@@ -35,6 +35,7 @@ from pennypost_postoffice.holds import Holds
 from pennypost_postoffice.live import Live
 from pennypost_postoffice.marks import BANS, PRICES, RELOAD, marks_on
 from pennypost_postoffice.operate.prices import edited, load_prices
+from pennypost_postoffice.places import Places
 from pennypost_postoffice.policy import Policy
 from pennypost_postoffice.post import Answer, Post, refusal
 from pennypost_postoffice.postmark import Postmarks
@@ -46,12 +47,15 @@ from pennypost_postoffice.syncs import Syncs
 from pennypost_postoffice.tallies import Tallies
 from pennypost_postoffice.vanish import Vanisher
 from pennypost_postoffice.verify import Verifier
-from pennypost_postoffice.wire import EXTENSION
+from pennypost_postoffice.wire import EXTENSION, Wire
 
 OVERDUE_EVERY = 1.0
 """Seconds between two looks for events that have waited too long."""
 
 CLOSE_TRY_LATER = 1013
+
+CLOSE_SECONDS = 10.0
+"""After which a connection that was told to come later is cut off."""
 
 MICROSECONDS = 1_000_000
 
@@ -119,7 +123,7 @@ class Office:
         self.room.set()
         self.on_spent: Callable[[Iterable[bytes]], None] | None = None
         """Told the Ys of stamps taken, after the commit; the mint tells those who watch them (NUT-17)."""
-        self._connections: set[Connection] = set()
+        self._connections: Places[Connection] = Places()
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -387,17 +391,19 @@ class Office:
         """The ASGI application of `/` over WebSocket."""
         await receive()
         await send({"type": "websocket.accept"})
-        if len(self._connections) >= self.settings.max_connections:
-            await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": "too many connections"})
-            return
-        connection = Connection(
-            self, origin_of(scope), self.sources.of(scope), scope.get("extensions", {}).get(EXTENSION)
-        )
-        self._connections.add(connection)
+        wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
+        connection = Connection(self, origin_of(scope), self.sources.of(scope), wire)
+        self._connections.take(connection, self.settings.max_connections)
         try:
             await connection.run(receive, send)
         finally:
-            self._connections.discard(connection)
+            self._connections.leave(connection)
+        if connection.gave_way:
+            if wire is not None:
+                # whether it reads this or not
+                asyncio.get_running_loop().call_later(CLOSE_SECONDS, wire.abort)
+            with contextlib.suppress(OSError):
+                await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": "too many connections"})
 
     async def _overdue(self) -> None:
         """Nobody waits longer than HELD_BACK for an answer; the event may be stored yet, and repeating it is safe."""

@@ -99,7 +99,7 @@ def office_router(office: Office, *, has_mint: bool) -> APIRouter:
         limit = number(request.query_params.get("limit", str(FEED_PAGE)), MAX_SEQUENCE)
         wait = number(request.query_params.get("wait", "0"), MAX_SEQUENCE)
         reader = reads.begin(request.scope, COST_WAIT if wait else COST_READ)
-        found = await office.feed.headers(after, limit, min(wait, FEED_WAIT), partial(gone, request))
+        found = await office.feed.headers(after, limit, min(wait, FEED_WAIT), partial(gone, request), reader)
         reads.answered(reader, len(found))
         return cacheable(request, found, FEED_TYPE)
 
@@ -187,7 +187,7 @@ class HttpSender:
     def __init__(self, origin: str, source: bytes) -> None:
         self.origin = origin
         self.source = source
-        self.rate_key = None
+        self.rate_key: object | None = None
         self.authenticated: set[str] = set()
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 

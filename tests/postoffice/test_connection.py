@@ -22,14 +22,16 @@ from tests.support.relay import plain
 class Socket:
     """The client's end of an ASGI WebSocket, without a network."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, address: str = "") -> None:
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.reading = asyncio.Event()
         self.reading.set()
         self.got: asyncio.Queue[list[Any]] = asyncio.Queue()
         self.taken = 0
+        self.closed: int | None = None
         self.sent.put_nowait({"type": "websocket.connect"})
-        scope = {"type": "websocket", "path": "/", "headers": [(b"host", house.url.split("//")[1].encode())]}
+        headers = [(b"host", house.url.split("//")[1].encode())]
+        scope = {"type": "websocket", "path": "/", "headers": headers, "client": (address, 1)}
         self.task = asyncio.create_task(house.office.websocket(scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
@@ -41,6 +43,8 @@ class Socket:
         await self.reading.wait()
         if message["type"] == "websocket.send":
             self.got.put_nowait(json.loads(message["text"]))
+        elif message["type"] == "websocket.close":
+            self.closed = message["code"]
 
     def send(self, *frame: Any) -> None:
         self.sent.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
@@ -67,9 +71,10 @@ async def test_a_challenge_comes_first(sqlite_house: House) -> None:
 
 
 async def test_a_reader_that_never_reads_is_cut_off(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OUTGOING bytes wait for it and no more; its subscriptions are gone, others hear everything."""
+    """OUTGOING bytes wait for it, more for a while; its subscriptions are gone, others hear everything."""
     house = sqlite_house
     monkeypatch.setattr("pennypost_postoffice.connection.OUTGOING", 20_000)
+    monkeypatch.setattr("pennypost_postoffice.connection.OUTGOING_SECONDS", 0.05)
     slow, quick = Socket(house), Socket(house)
     for socket in (slow, quick):
         await socket.next()
@@ -280,16 +285,43 @@ async def test_stopping_answers_what_is_under_way(sqlite_house: House) -> None:
 
 
 async def test_too_many_connections(sqlite_house: House) -> None:
+    """Of the address that has most the one goes that was idle longest (1013); who has few is never kept out."""
+    house = sqlite_house
+    house.office.settings = house.settings.model_copy(update={"max_connections": 3})
+    sockets = [Socket(house, address) for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2")]
+    for socket in sockets:
+        assert (await socket.next())[0] == "AUTH"
+    first, second, other = sockets
+    first.send("REQ", "x", {"kinds": [1]})
+    assert await first.next() == ["EOSE", "x"]
+    newcomer = Socket(house, "192.0.2.3")
+    assert (await newcomer.next())[0] == "AUTH"
+    await asyncio.wait_for(second.task, 10)
+    assert second.closed == 1013 and len(house.office._connections) == 3
+    again = Socket(house, "192.0.2.1")
+    assert (await again.next())[0] == "AUTH"
+    await asyncio.wait_for(first.task, 10)
+    assert first.closed == 1013 and not house.office.live._index
+    for socket in (other, newcomer, again):
+        assert not socket.task.done()
+        await socket.leave()
+        assert socket.closed is None
+    assert not house.office._connections
+
+
+async def test_a_place_is_given_up_over_a_socket(sqlite_house: House) -> None:
+    """All from one address, as behind an onion service: the client that gives way is told to come later."""
     house = sqlite_house
     house.office.settings = house.settings.model_copy(update={"max_connections": 1})
-    first = Socket(house)
-    await first.next()
-    second = Socket(house)
-    await asyncio.wait_for(second.task, 10)
-    await first.leave()
-    third = Socket(house)
-    assert (await third.next())[0] == "AUTH"
-    await third.leave()
+    async with house.relay() as first:
+        assert (await first.frames.get())[0] == "AUTH"
+        async with house.relay() as second:
+            assert (await second.frames.get())[0] == "AUTH"
+            await house.pay(second, [wrap()])
+            assert first._reader is not None and first._socket is not None
+            await asyncio.wait_for(first._reader, 20)
+            assert first._socket.close_code == 1013
+            assert len(house.office._connections) == 1
 
 
 async def test_many_idle_connections_cost_little(sqlite_house: House) -> None:

@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 
+from pennypost.protocol.errors import FeedFull
 from pennypost.protocol.event import Event
 from pennypost.protocol.headers import decode_headers
 from pennypost_mint.runtime.limits import FEED_PAGE, PAGE
@@ -98,14 +99,17 @@ async def test_waiting(house: House) -> None:
 
 
 async def test_waiters_are_bounded(sqlite_house: House) -> None:
-    """Past the bound whoever would have to wait is told so at once; what is there is given to everyone."""
+    """Past the bound the one who waits longest is told so at once; what is there is given to everyone."""
     house = sqlite_house
     house.office.settings = house.settings.model_copy(update={"max_waiters": 2})
     async with _http(house) as http, house.relay() as relay:
-        waiting = [asyncio.create_task(http.get("/v1/headers", params={"wait": 30})) for _ in range(2)]
-        while house.office.feed.waiters < 2:
-            await asyncio.sleep(0.005)
-        refused = await http.get("/v1/headers", params={"wait": 30})
+        waiting: list[asyncio.Task[httpx.Response]] = []
+        for number in (1, 2):
+            waiting.append(asyncio.create_task(http.get("/v1/headers", params={"wait": 30})))
+            while house.office.feed.waiters < number:
+                await asyncio.sleep(0.005)
+        waiting.append(asyncio.create_task(http.get("/v1/headers", params={"wait": 30})))
+        refused = await waiting.pop(0)
         assert refused.status_code == 503 and "[feed-full]" in refused.json()["detail"]
         assert int(refused.headers["retry-after"]) > 0
         assert (await http.get("/v1/headers")).content == struct.pack(">Q", 0)
@@ -114,6 +118,32 @@ async def test_waiters_are_bounded(sqlite_house: House) -> None:
         assert {(await task).content for task in waiting} == {struct.pack(">Q", 1) + _record(event, 0)}
         assert (await http.get("/v1/headers", params={"wait": 30})).status_code == 200
         assert house.office.feed.waiters == 0
+
+
+async def test_who_has_few_waits_beside_who_has_many(sqlite_house: House) -> None:
+    """One address takes all places: another one's readers wait all the same, and are not the next to go."""
+    feed, house = sqlite_house.office.feed, sqlite_house
+    house.office.settings = house.settings.model_copy(update={"max_waiters": 4})
+    many = [asyncio.create_task(feed.headers(0, 10, 60, source=b"many")) for _ in range(4)]
+    while feed.waiters < 4:
+        await asyncio.sleep(0.005)
+    few = asyncio.create_task(feed.headers(0, 10, 60, source=b"few"))
+    many += [asyncio.create_task(feed.headers(0, 10, 60, source=b"many")) for _ in range(5)]
+    async with asyncio.timeout(20):
+        while sum(task.done() for task in many) < 6:
+            await asyncio.sleep(0.005)
+    assert not few.done() and feed.waiters == 4
+    assert all(isinstance(task.exception(), FeedFull) for task in many if task.done())
+    async with house.relay() as relay:
+        await house.pay(relay, [wrap()])
+    assert len(await few) > 8 and feed.waiters == 0
+    await asyncio.gather(*many, return_exceptions=True)
+
+
+async def test_no_places_to_wait(sqlite_house: House) -> None:
+    sqlite_house.office.settings = sqlite_house.settings.model_copy(update={"max_waiters": 0})
+    with pytest.raises(FeedFull):
+        await sqlite_house.office.feed.headers(0, 10, 60)
 
 
 async def test_who_goes_away_waits_no_more(sqlite_house: House) -> None:
