@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable, Generator
@@ -31,6 +32,9 @@ RING = "keyring"
 SECRETS: Final = (IDENTITY, SEED, LINK)
 """Files that are encrypted in an encrypted home."""
 MOST_BYTES: Final = 16 * 1024
+_DRAFT: Final = re.compile(
+    rf"\.(?:{'|'.join(map(re.escape, (*SECRETS, RING, DATABASE)))})\.[0-9a-f]{{16}}(?:-journal|-wal|-shm)?"
+)
 
 
 def default_home() -> Path:
@@ -191,13 +195,35 @@ class Home:
 
     def sweep(self) -> None:
         """Remove drafts that somebody who was killed has left; for whoever is alone here. Raises HomeUnusable."""
-        assert self.path is not None
         try:
-            for name in (*SECRETS, RING, DATABASE):
-                for draft in self.path.glob(f".{name}.*"):
-                    draft.unlink()
+            drafts = self._drafts()
+            for draft in drafts:
+                draft.unlink()
+            if drafts:
+                self._sync()
         except OSError:
             raise HomeUnusable("it cannot be written to") from None
+
+    def tidy(self) -> None:
+        """`sweep` where there is something to sweep and nobody else uses this home; else a later run does it.
+
+        A draft of who was killed while decrypting is in clear. Raises HomeUnusable.
+        """
+        try:
+            if not self._drafts():
+                return
+            descriptor = self.hold(alone=True)
+        except (OSError, HomeUnusable):
+            # In use, or without locks: whose the drafts are is not known.
+            return
+        try:
+            self.sweep()
+        finally:
+            os.close(descriptor)
+
+    def _drafts(self) -> list[Path]:
+        assert self.path is not None
+        return [each for each in self.path.iterdir() if _DRAFT.fullmatch(each.name)]
 
     @contextmanager
     def alone(self) -> Generator[None]:

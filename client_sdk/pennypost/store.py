@@ -248,6 +248,7 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         path = self._home.database()
         if path is not None and self._hold is None:
+            self._home.tidy()
             # Until it is closed the home is not encrypted or decrypted by another process.
             self._hold = self._home.hold()
         try:

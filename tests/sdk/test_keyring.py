@@ -293,6 +293,26 @@ async def test_killed_at_any_step_nothing_is_lost(tmp_path: Path, kind: str, ste
             assert not in_clear(path) or kind == "decrypt"
 
 
+async def test_a_draft_in_clear_goes_when_the_home_is_next_opened(tmp_path: Path) -> None:
+    """What a killed `keys decrypt` has left, of a home that stays encrypted: nobody runs the command again."""
+    path = await filled(tmp_path / "bob")
+    clear = (path / DATABASE).read_bytes()
+    keyring.encrypt(Home(path), WORDS)
+    drafts = [Home(path).draft(name) for name in (DATABASE, SEED)]
+    drafts.append(drafts[0].with_name(drafts[0].name + "-journal"))
+    others = [path / ".pennypost.db.backup", path / ".identity.0123456789abcdeg"]
+    for each in (*drafts, *others):
+        each.write_bytes(clear)
+    with_it = Store(Home(path, WORDS))
+    descriptor = Home(path).hold()
+    assert await with_it.run(noted_on)
+    assert all(each.exists() for each in drafts), "another program may be writing them"
+    await with_it.close()
+    os.close(descriptor)
+    assert await whole(path, WORDS)
+    assert not any(each.exists() for each in drafts) and all(each.exists() for each in others)
+
+
 async def opens(path: Path, passphrase: str) -> bool:
     try:
         return await whole(path, passphrase)
