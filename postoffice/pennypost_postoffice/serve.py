@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -67,7 +68,9 @@ def allow_files() -> None:
 def refuse_public_play_money(settings: Settings) -> None:
     """Raises ConfigurationError when play money would be sold on an address that others can reach."""
     sells_play_money = settings.lightning == "play" and settings.role != "postoffice"
-    if sells_play_money and not settings.play_public and not _is_loopback(settings.host):
+    named = urlsplit(settings.public_url).hostname or settings.host
+    reached = not (_is_loopback(settings.host) and _is_loopback(named))
+    if sells_play_money and not settings.play_public and reached:
         raise ConfigurationError(
             "play money on an address that others can reach needs PENNYPOST_PLAY_PUBLIC=true, "
             "or choose PENNYPOST_LIGHTNING=lnd"

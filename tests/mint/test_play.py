@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import Connection, select, update
 
+from pennypost.protocol.bolt11 import parse_invoice
 from pennypost.protocol.errors import NotFound, QuoteExpired
 from pennypost_mint import minting
 from pennypost_mint.api import pay_play_invoice
@@ -48,6 +49,7 @@ async def test_it_settles_at_once(tmp_path: Path, database_url: str) -> None:
         assert b"pennypost_mint_settled_sat_total 6.0" in desk.mint.metrics.text()
         for quote in quotes:
             assert await desk.state_of(quote) == quote
+        assert parse_invoice(quotes[0]["request"]).description == "play money: 1 stamps"
         assert await desk.database.read(settled_on) == {quote["request"]: quote["amount"] for quote in quotes}
         # Whoever listens later hears of none of them: they were credited.
         assert not await desk.database.read(play._any_due, int(time.time()) + 9)

@@ -63,7 +63,7 @@ async def pay(address: str, server: Server, request: str) -> None:
 @pytest.fixture(params=["one process", "two processes on PostgreSQL", "mint and post office apart"])
 def servers(request: pytest.FixtureRequest, serve: Callable[..., Server]) -> tuple[Server, Server, str]:
     """Where a wallet listens, where things happen, and their database."""
-    settings = {"PLAY_SETTLE_AFTER": "never", "PUBLIC_URL": "http://mint.example"}
+    settings = {"PLAY_SETTLE_AFTER": "never", "PUBLIC_URL": "http://mint.example", "PLAY_PUBLIC": "true"}
     if request.param == "one process":
         return (server := serve(settings=settings)), server, ""
     address = request.getfixturevalue("postgres_url")

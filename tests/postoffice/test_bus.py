@@ -302,7 +302,7 @@ async def test_three_processes_random_writers_and_a_bus_that_dies(
 ) -> None:
     """Every subscriber of every process hears all letters, each once, all in the same order."""
     chance = random.Random(secrets.randbits(32))
-    settings = {"PUBLIC_URL": PUBLIC, "WORKERS": "1"} | ({"BUS_URL": bus.url} if bus else {})
+    settings = {"PUBLIC_URL": PUBLIC, "PLAY_PUBLIC": "true", "WORKERS": "1"} | ({"BUS_URL": bus.url} if bus else {})
     servers = [serve(database_url=postgres_url, settings=settings)]
     others = [Server(tmp_path, database_url=postgres_url, settings=settings) for _ in range(2)]
     purse = await _purse(tmp_path / "data", postgres_url)

@@ -108,7 +108,11 @@ class Settings(BaseSettings):
     play_settle_after: str = Field(
         "1", description="Seconds until a play-money invoice settles by itself; `never` waits for `pennypost play pay`."
     )
-    play_public: bool = Field(False, description="Allow play money on an address that others can reach.")
+    play_public: bool = Field(
+        False,
+        description="Allow play money on an address that others can reach: PENNYPOST_HOST, or the host of"
+        " PENNYPOST_PUBLIC_URL.",
+    )
     lnd_url: str = Field("", description="LND's REST address, `https://host:8080`.")
     lnd_macaroon_file: Path | None = Field(None, description="LND macaroon with the right to make and read invoices.")
     lnd_cert_file: Path | None = Field(None, description="LND's TLS certificate; it alone is trusted.")
