@@ -363,6 +363,13 @@ async def test_forms_are_bounded(one: House, inside: Browser) -> None:
 # --- where it is served
 
 
+async def test_a_proxy_without_tls_finds_nothing(inside: Browser) -> None:
+    for header in ({"host": "office.example"}, {"x-forwarded-for": "192.0.2.7"}, {"forwarded": "for=192.0.2.7"}):
+        for path in ("/operator", "/operator/login", "/operator/bans", "/operator/bans.json"):
+            assert (await inside.http.get(path, headers=header)).status_code == 404, (header, path)
+    assert (await inside.get("/operator/bans")).status_code == 200
+
+
 async def test_switched_off_there_is_nothing(one: House, inside: Browser) -> None:
     before = one.service.settings
     one.service.settings = before.model_copy(update={"operator_pages": "off"})

@@ -40,6 +40,41 @@ def test_without_tls_they_are_off_where_others_could_reach_them(given: dict[str,
     assert is_served(Settings(**given)) is served
 
 
+LOCAL = {"host": "127.0.0.1:3338"}
+TLS = {"public_url": "https://office.example"}
+ASKED: list[tuple[dict[str, Any], dict[str, str], bool]] = [
+    ({}, LOCAL, True),
+    ({}, {"host": "localhost:3338"}, True),
+    ({}, {"host": "LOCALHOST"}, True),
+    ({}, {"host": "[::1]:3338"}, True),
+    ({}, {"host": "127.0.0.1"}, True),
+    ({}, {}, False),
+    ({}, {"host": ""}, False),
+    ({}, {"host": "office.example"}, False),
+    ({}, {"host": "127.0.0.1.office.example:3338"}, False),
+    ({}, {"host": "office.example:80@x"}, False),
+    ({}, {"host": "["}, False),
+    ({}, LOCAL | {"x-forwarded-for": "127.0.0.1"}, False),
+    ({}, LOCAL | {"x-forwarded-for": ""}, False),
+    ({}, LOCAL | {"X-Forwarded-Host": "localhost"}, False),
+    ({}, LOCAL | {"x-forwarded-proto": "https"}, False),
+    ({}, LOCAL | {"forwarded": "for=127.0.0.1"}, False),
+    ({}, LOCAL | {"via": "1.1 proxy"}, False),
+    ({}, LOCAL | {"x-real-ip": "127.0.0.1"}, False),
+    ({"host": "0.0.0.0"}, LOCAL, False),
+    ({"operator_pages": "on"}, {"host": "office.example", "x-forwarded-for": "192.0.2.7"}, True),
+    (TLS, {"host": "office.example", "x-forwarded-for": "192.0.2.7"}, True),
+    (TLS, LOCAL, True),
+]
+
+
+@pytest.mark.parametrize(("given", "headers", "served"), ASKED)
+def test_without_tls_they_are_off_for_what_a_proxy_or_another_name_brings(
+    given: dict[str, Any], headers: dict[str, str], served: bool
+) -> None:
+    assert is_served(Settings(**given), headers) is served
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -35,14 +35,36 @@ if TYPE_CHECKING:
 PATH = "/operator"
 LOGIN = f"{PATH}/login"
 
+PROXY = ("forwarded", "via", "x-real-ip")
+"""Headers of proxies, beside all of X-Forwarded-*."""
 
-def is_served(settings: Settings) -> bool:
-    """Whether the pages are there: as set, else where the address is https, or nobody but this machine reaches it."""
+
+def is_served(settings: Settings, headers: Mapping[str, str] | None = None) -> bool:
+    """Whether the pages are there: as set, else where the address is https, or nobody but this machine reaches it.
+
+    With a request's `headers`: for this request. A proxy on this machine brings in everybody, and so does a name that
+    a site has point at it (DNS rebinding): the one says so, the other stands in Host.
+    """
     if settings.operator_pages != "auto":
         return settings.operator_pages == "on"
-    return settings.url.startswith("https://") or (
-        _is_loopback(settings.host) and _is_loopback(urlsplit(settings.url).hostname or "")
+    if settings.url.startswith("https://"):
+        return True
+    return (
+        _is_loopback(settings.host)
+        and _is_loopback(_hostname(settings.url))
+        and (headers is None or (_is_loopback(_hostname(f"//{headers.get('host', '')}")) and not _is_proxied(headers)))
     )
+
+
+def _is_proxied(headers: Mapping[str, str]) -> bool:
+    return any(name.lower().startswith("x-forwarded-") or name.lower() in PROXY for name in headers)
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:
@@ -68,9 +90,9 @@ class Gate:
         self._sources = Sources(house.settings().proxies)
         self._tries = TokenBucket(SIGN_IN_RATE, SIGN_IN_BURST, monotonic)
 
-    def is_open(self) -> None:
-        """Raises NotFound where the pages are not served."""
-        if not is_served(self._house.settings()):
+    def is_open(self, headers: Mapping[str, str]) -> None:
+        """Raises NotFound where the pages are not served, or not to this request."""
+        if not is_served(self._house.settings(), headers):
             raise NotFound
 
     async def session(self, headers: Mapping[str, str]) -> Session:

@@ -56,7 +56,7 @@ def operator_router(house: House) -> APIRouter:
 
     def add(method: str, path: str, handler: Handler, summary: str) -> None:
         async def endpoint(request: Request) -> Response:
-            gate.is_open()
+            gate.is_open(request.headers)
             try:
                 return await handler(request)
             except PennypostError as error:
