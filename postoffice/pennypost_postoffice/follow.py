@@ -20,6 +20,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, select
 
 from pennypost.protocol.errors import DatabaseUnavailable
 from pennypost.protocol.event import Event, parse_event
+from pennypost_mint.runtime.limits import STEP_BYTES
 from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice.feed import head_on
 from pennypost_postoffice.live import Subscription
@@ -174,7 +175,12 @@ class Follower:
             head, rows = await office.database.read(behind_on, after, below, office.now(), listened)
             if office.live.listens and not listened:
                 continue  # somebody subscribed meanwhile, and may have looked before we did
+            size = 0
             for number, body in rows:
+                if size >= STEP_BYTES:
+                    size = 0
+                    await asyncio.sleep(0)
+                size += len(body)
                 if number > self._cursor:
                     office.live.publish(parse_event(body), body)
                     office.metrics.office_followed.inc()
@@ -189,9 +195,17 @@ class Follower:
             office.feed.grew()
 
     def _publish_own(self) -> None:
+        """Publishes STEP_BYTES; what is left follows when sockets were written to."""
+        size = 0
         while self._own and (first := min(self._own)) <= self._cursor + 1:
-            for number, each in enumerate(self._own.pop(first), first):
+            published = self._own.pop(first)
+            for number, each in enumerate(published, first):
+                if size >= STEP_BYTES:
+                    self._own[number] = published[number - first :]
+                    asyncio.get_running_loop().call_soon(self._publish_own)
+                    return
                 if number > self._cursor:
                     if each is not None:
+                        size += len(each[1])
                         self._office.live.publish(*each)
                     self._cursor = number

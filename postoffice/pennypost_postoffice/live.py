@@ -8,13 +8,14 @@ While a subscription's stored events are being sent, new ones are held, so that 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Set
 from typing import Protocol, TypeVar
 
 from pennypost.protocol.event import KIND_GIFT_WRAP, Event
 from pennypost.protocol.filter import Filter
 from pennypost.protocol.frames import event_message
-from pennypost_mint.runtime.limits import HELD_LIVE
+from pennypost_mint.runtime.limits import HELD_LIVE, STEP_BYTES
 from pennypost_postoffice.rows import is_concealed
 
 T = TypeVar("T")
@@ -112,8 +113,8 @@ class Subscription:
         self.name = name
         self.watches = [Watch(wanted) for wanted in filters]
         self.prefix = event_message(name, b"")[:-1]
-        self.held: list[tuple[str, str]] | None = []
-        """Id and frame of new events while the stored ones are sent; None afterwards."""
+        self.held: deque[tuple[str, str]] | None = deque()
+        """Id and JSON of new events while the stored ones are sent; None afterwards."""
         self.already: set[str] = set()
         """Ids sent as stored whose publication may still be to come."""
         self.closed = False
@@ -128,19 +129,27 @@ class Subscription:
             if len(self.held) >= HELD_LIVE:
                 self.reader.cut_off()
                 return
-            self.held.append((identifier, self.frame(body)))
+            self.held.append((identifier, body))
         elif identifier in self.already:
             self.already.discard(identifier)
         else:
             self.reader.send(self.frame(body))
 
-    def caught_up(self, sent: set[str]) -> None:
-        """After EOSE: sends what was held and not sent as stored. `settled` follows when all of `sent` is published."""
-        held, self.held = self.held or [], None
-        self.already = sent
-        for identifier, frame in held:
+    def caught_up(self, sent: set[str]) -> bool:
+        """After EOSE: sends STEP_BYTES of what was held and not sent as stored; returns whether that was all.
+
+        Then new events come at once, and `settled` follows when all of `sent` is published.
+        """
+        size = 0
+        while self.held and size < STEP_BYTES:
+            identifier, body = self.held.popleft()
             if identifier not in sent:
-                self.reader.send(frame)
+                self.reader.send(self.frame(body))
+                size += len(body)
+        if self.held:
+            return False
+        self.held, self.already = None, sent
+        return True
 
     def settled(self) -> None:
         """Everything that it was sent as stored has been published."""

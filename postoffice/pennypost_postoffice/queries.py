@@ -27,6 +27,7 @@ from pennypost.protocol.frames import CountFrame, ReqFrame, closed_message, coun
 from pennypost_mint.runtime.limits import (
     COUNT_ROWS,
     COUNT_STEP,
+    KIB,
     MAX_FILTER_VALUES,
 )
 from pennypost_postoffice.live import Subscription, Watch
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 COST_FILTER = 200
 COST_VALUE = 2
 COST_ROW = 15
+COST_KIB = 4
 COST_COUNTED = 5
 
 
@@ -101,19 +103,22 @@ async def _serve_stored(connection: Connection, subscription: Subscription) -> N
     new = partial(Query, subscription.watches, connection.private, connection.authenticated, most=most)
     read = office.database.read_short if names_few(subscription.watches) else office.database.read
     query, bodies = await read(first_step, new, office.now())
-    before = 0
+    before = size = 0
     while not subscription.closed:
         for body in bodies:
             connection.send(subscription.frame(body))
-        connection.charge(COST_ROW * (query.rows - before))
+        connection.charge(COST_ROW * (query.rows - before) + COST_KIB * (query.size - size) / KIB)
         await connection.drain()
         if query.finished or subscription.closed:
             break
-        before = query.rows
+        before, size = query.rows, query.size
         bodies = await office.database.read(read_step, query, office.now())
     if not subscription.closed:
         connection.send(eose_message(subscription.name))
-        subscription.caught_up(query.sent)
+        while not subscription.caught_up(query.sent):
+            await connection.drain()
+            if subscription.closed:
+                return
         office.follower.settles(subscription)
 
 

@@ -17,13 +17,27 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Column, Connection, any_, bindparam, case, exists, literal_column, or_, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    Connection,
+    any_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from pennypost.protocol.event import KIND_GIFT_WRAP, parse_event
-from pennypost_mint.runtime.limits import QUERY_ROWS
+from pennypost_mint.runtime.glance import TooLong, is_glance
+from pennypost_mint.runtime.limits import QUERY_ROWS, STEP_BYTES
 from pennypost_postoffice.live import Watch, is_addressed_to
 from pennypost_postoffice.rows import is_concealed, tag_key
 from pennypost_postoffice.tables import events, tags
@@ -41,6 +55,7 @@ class Shape(NamedTuple):
     until: bool
     after: bool
     whole: bool
+    glance: bool = False
     sizes: tuple[tuple[str, int], ...] = ()
     """Values of each list, where the statement names them one by one."""
 
@@ -51,7 +66,14 @@ anew each time, and takes 100 of the 150 µs of a REQ for one event."""
 
 
 NAMED = 16
-"""Most values of a filter that is read at a glance."""
+"""Most values of all filters of a query that is read at a glance, so that it has as many statements at most."""
+
+PLAIN = 3_900
+"""Most bytes of JSON that SQLite keeps on the row's own page of 4,096. The rest of a longer one lies on pages that it
+does not count as steps: a glance leaves such an event to a thread."""
+
+TOO_LARGE = b""
+"""In place of such an event's JSON."""
 
 
 class Row(NamedTuple):
@@ -76,7 +98,11 @@ class Query:
     whole: bool = True
     """Whether the JSON is wanted."""
     step: int = field(default_factory=lambda: QUERY_ROWS)
-    """Rows read at once."""
+    """Most rows read at once; fewer are asked for after some that were large."""
+    page: int = 0
+    """Rows that the next statement asks for; 0 before the first."""
+    size: int = 0
+    """Bytes of JSON read so far."""
     position: int = 0
     left: int | None = None
     after: tuple[int, bytes] | None = None
@@ -99,8 +125,9 @@ class Query:
 
 
 def names_few(watches: list[Watch]) -> bool:
-    """Whether every filter is led by a few ids, tags or authors, so that it is likely to bring few events."""
-    return all(0 < (len(watch.index_keys()) if watch.finds_wraps else 0) <= NAMED for watch in watches)
+    """Whether every filter is led by ids, tags or authors, few of them in all, so that few events are likely."""
+    named = [len(watch.index_keys()) if watch.finds_wraps else 0 for watch in watches]
+    return all(named) and sum(named) <= NAMED
 
 
 def first_step(connection: Connection, new: Callable[[], Query], now: int) -> tuple[Query, list[str]]:
@@ -115,17 +142,20 @@ def read_step(connection: Connection, query: Query, now: int) -> list[str]:
 
 
 def next_rows(connection: Connection, query: Query, now: int) -> list[Row]:
-    """The next events, about `step` at most; a step may bring none although the query is not finished.
+    """The next events, about `step` and STEP_BYTES at most; it may bring none although the query is not finished.
 
     An event that two filters want comes once. What has expired is not served, whether it is deleted yet or not.
     """
     found: list[Row] = []
-    while not query.finished and len(found) < query.step:
+    full = query.size + STEP_BYTES
+    query.page = query.page or query.step
+    while not query.finished and len(found) < query.page and query.size < full:
         watch = query.watches[query.position]
         if query.left is None:
             query.left = query.most if watch.wanted.limit is None else watch.wanted.limit
-        wanted = min(query.left, query.step)
-        rows = _rows_on(connection, watch, query.after, wanted, now, query.whole) if wanted else []
+        wanted = min(query.left, query.page)
+        given = _rows_on(connection, watch, query.after, wanted, now, query.whole) if wanted else []
+        rows = _as_many(query, given, full)
         query.rows += len(rows)
         for row in rows:
             if query.after == (row.created_at, row.id):
@@ -135,12 +165,26 @@ def next_rows(connection: Connection, query: Query, now: int) -> list[Row]:
                 query.left -= 1
                 if query.is_new(row.id):
                     found.append(row)
-        if len(rows) < wanted or not query.left:
+        if (len(rows) < wanted and len(rows) == len(given)) or not query.left:
             query.position += 1
             query.left = query.after = None
         elif not found:
             break
     return found
+
+
+def _as_many(query: Query, rows: list[Row], full: int) -> list[Row]:
+    """The first of these rows, up to the one with which `full` bytes are reached; the rest is read again.
+
+    So that this is rare, the next statement asks for as many as would be STEP_BYTES of these.
+    """
+    if total := sum(len(row.body or b"") for row in rows):
+        query.page = max(1, min(query.step, STEP_BYTES * len(rows) // total))
+    for number, row in enumerate(rows, 1):
+        query.size += len(row.body or b"")
+        if query.size >= full:
+            return rows[:number]
+    return rows
 
 
 def _may_see(query: Query, watch: Watch, row: Row) -> bool:
@@ -167,6 +211,7 @@ def _rows_on(
         wanted.until is not None,
         after is not None,
         whole,
+        is_glance(connection),
     )
     values: dict[str, Any] = {"now": now, "limit": limit, "since": wanted.since, "until": wanted.until}
     values["ids"] = [bytes.fromhex(each) for each in wanted.ids or ()]
@@ -177,9 +222,13 @@ def _rows_on(
         values["after_time"], values["after_id"] = after
     lists = [name for name in _names(shape) if isinstance(values[name], list)]
     if shape.dialect == "sqlite" and all(0 < len(values[name]) <= FEW for name in lists):
-        return _few_on(connection, shape, values, lists)
-    statement = _statement(shape)
-    return [Row(*row) for row in connection.execute(statement, {name: values[name] for name in _names(shape)})]
+        rows = _few_on(connection, shape, values, lists)
+    else:
+        given = {name: values[name] for name in _names(shape)}
+        rows = [Row(*row) for row in connection.execute(_statement(shape), given)]
+    if shape.glance and any(row.body == TOO_LARGE for row in rows):
+        raise TooLong
+    return rows
 
 
 def _few_on(connection: Connection, shape: Shape, values: dict[str, Any], lists: list[str]) -> list[Row]:
@@ -215,7 +264,9 @@ def _statement(shape: Shape) -> Any:
     time: Any = tags.c.created_at if by_tag else events.c.created_at
     identifier: Any = tags.c.event_id if by_tag else events.c.id
     body: Any = events.c.body
-    if not shape.whole:
+    if shape.glance:
+        body = case((func.length(body) <= literal_column(str(PLAIN)), body), else_=literal_column("x''"))
+    elif not shape.whole:
         body = case((events.c.kind == literal_column(str(KIND_GIFT_WRAP)), events.c.body))
     chosen: Any = select(time, identifier, events.c.kind, body)
     conditions: list[Any] = [_aside(shape, events.c.keep_until) > bindparam("now", type_=BigInteger)]

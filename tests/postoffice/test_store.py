@@ -171,6 +171,8 @@ FEW = [
     ("as many authors as may be", [{"authors": [f"{n:064x}" for n in range(NAMED)]}], True),
     ("one more", [{"authors": [f"{n:064x}" for n in range(NAMED + 1)]}], False),
     ("a tag with many, another with few", [{"#t": WORDS, "#p": [f"{n:064x}" for n in range(99)]}], True),
+    ("few in each of many", [{"ids": [key]} for key in [f"{n:064x}" for n in range(NAMED)]], True),
+    ("many in all", [{"ids": [key]} for key in [f"{n:064x}" for n in range(NAMED + 1)]], False),
     ("kinds alone", [{"kinds": [1]}], False),
     ("everything", [{}], False),
     ("one of two", [{"ids": KEYS}, {"since": 1}], False),

@@ -3,7 +3,9 @@
     work ─▶ statements of known keys, at most TICKS × OPERATIONS steps ─▶ result
                 └─ longer, busy, a slow disk ─▶ TooLong: it goes to a reader thread, as every other read
 
-Nothing else is served meanwhile, so each is bounded by SQLite's own count of steps and nobody's lock is waited for.
+Nothing else is served meanwhile, so each is bounded by SQLite's own count of steps, over all its statements, and
+nobody's lock is waited for. A value that is longer than a page goes on at others, which are no steps: work whose rows
+may have such asks `is_glance`, reads none of them and raises TooLong (`store.PLAIN`).
 After one that waited SLOW seconds for the disk reads are left to the threads for PAUSE seconds, and for a moment after
 one that was broken off, so that filters which name few and find much cannot hold up the loop.
 """
@@ -22,8 +24,11 @@ from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 
-OPERATIONS, TICKS = 1_000, 6
-"""Steps of SQLite's machine between two looks at the count, and how many looks a read may take (0.3 ms of work)."""
+OPERATIONS, TICKS = 100, 60
+"""Steps of SQLite's machine between two looks at the count, and how many looks a read may take (0.3 ms of work).
+
+SQLite counts for each statement by itself, so one adds fewer than OPERATIONS that nobody sees.
+"""
 
 SLOW, PAUSE = 0.02, 1.0
 
@@ -33,6 +38,8 @@ REST = 10
 LOOK_AGAIN = 0.1
 """Seconds between two looks at which file stands at the path."""
 
+GLANCE = "glance"
+
 WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 SHORT = 256
@@ -41,6 +48,11 @@ SHORT = 256
 
 class TooLong(Exception):
     """It is no short read, or not now; nothing was read."""
+
+
+def is_glance(connection: Connection) -> bool:
+    """Whether work on this connection holds up the event loop: it must read no value that is longer than a page."""
+    return GLANCE in connection.info
 
 
 class Glance:
@@ -69,6 +81,9 @@ class Glance:
             from_disk = _from_disk()
             try:
                 result = work(connection, *args)
+            except TooLong:
+                self._rest(began)
+                raise
             finally:
                 if connection.in_transaction():
                     # SQLAlchemy began one of its own: the next read must not see the past
@@ -77,8 +92,7 @@ class Glance:
             # Whatever it is, the thread meets it too, and tells it as it is to be told.
             if self._left >= 0:
                 self.close()
-            now = monotonic()
-            self._not_before = now + REST * (now - began)
+            self._rest(began)
             raise TooLong from error
         # A process that was not given the processor is late, too; that is not the disk's fault.
         if monotonic() - began > SLOW and _from_disk() > from_disk:
@@ -91,6 +105,10 @@ class Glance:
         if connection is not None:
             connection.close()
 
+    def _rest(self, began: float) -> None:
+        now = monotonic()
+        self._not_before = now + REST * (now - began)
+
     def _open(self, now: float) -> Connection:
         if self._connection is not None and now - self._looked < LOOK_AGAIN:
             return self._connection
@@ -98,6 +116,7 @@ class Glance:
         if self._connection is None or file != self._opened:
             self.close()
             connection = self._connection = self._engine.connect()
+            connection.info[GLANCE] = True
             self._opened = file
             raw: Any = connection.connection
             raw.execute("PRAGMA busy_timeout = 0").close()

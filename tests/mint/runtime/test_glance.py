@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select, text
@@ -71,6 +72,36 @@ async def test_many_steps_are_left_to_a_thread(file: SQLiteDatabase) -> None:
     assert (await file.read_short(found, few))[1] != HERE().name
     file._glance._not_before = 0.0
     assert await file.read_short(found, few) == (set(few), HERE().name)
+    assert file._glance._connection is connection is not None
+
+
+@pytest.mark.parametrize(("statements", "here"), [(3, True), (30, False)])
+async def test_steps_are_counted_over_all_statements(file: SQLiteDatabase, statements: int, here: bool) -> None:
+    """Each of them takes some 600 steps, fewer than a read may take."""
+
+    def several(connection: Connection) -> str:
+        raw: Any = connection.connection
+        for number in range(statements):
+            counting = f"WITH RECURSIVE c(n) AS (SELECT {number} UNION ALL SELECT n + 1 FROM c LIMIT 60)"
+            raw.execute(f"{counting} SELECT count(*) FROM c").fetchall()
+        return HERE().name
+
+    assert (await file.read_short(several) == HERE().name) is here
+
+
+async def test_work_that_finds_more_than_is_short_goes_to_a_thread(file: SQLiteDatabase) -> None:
+    def large(connection: Connection) -> str:
+        if glance.is_glance(connection):
+            raise glance.TooLong
+        return HERE().name
+
+    await file.write(put, [1])
+    assert await file.read_short(large) != HERE().name
+    connection = file._glance._connection
+    # for a moment all is left to threads, as after any that was broken off
+    assert file._glance._not_before > 0.0
+    file._glance._not_before = 0.0
+    assert await file.read_short(found, [1]) == ({1}, HERE().name)
     assert file._glance._connection is connection is not None
 
 
