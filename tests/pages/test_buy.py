@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,7 +17,7 @@ from playwright.async_api import BrowserContext, Page, expect
 from pennypost.protocol.token import parse_token
 from tests.pages.till import fragment_of, link_of, order, pay_play, purchases, shown_invoice, shown_token
 from tests.support.foreign import NutshellWallet
-from tests.support.server import Server
+from tests.support.server import Server, clean_environment
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
 
@@ -40,6 +45,36 @@ async def test_bought_and_taken_by_nutshell(page: Page, office: Server, tmp_path
     wallet = NutshellWallet(tmp_path / "nutshell", office.url)
     assert "100" in wallet.run("receive", await page.input_value("#token"))
     await expect(page.locator("#taken")).to_be_visible(timeout=20_000)
+
+
+async def test_every_way_to_take_the_stamps(contexts: Contexts, office: Server, tmp_path: Path) -> None:
+    """Link, file, clipboard and command carry the token, and the command takes it: within a minute of the choice."""
+    context = await contexts()
+    await context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = await context.new_page()
+    started = time.monotonic()
+    await pay_play(office, await order(page, office, 10))
+    token = await shown_token(page)
+    assert await page.get_attribute("#cashu", "href") == f"cashu:{token}"
+    async with page.expect_download() as downloading:
+        await page.click("#download")
+    assert (await (await downloading.value).path()).read_text() == f"{token}\n"
+    await page.click("#copy-token")
+    assert await page.evaluate("navigator.clipboard.readText()") == token
+
+    program, *words = shlex.split(await page.text_content("#command") or "")
+    assert (program, words[2]) == ("pennypost", token)
+    taken = await asyncio.to_thread(
+        subprocess.run,
+        [Path(sys.executable).with_name(program), *words, "--json"],
+        env=clean_environment(PENNYPOST_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert taken.returncode == 0, taken.stderr
+    await expect(page.locator("#taken")).to_be_visible(timeout=20_000)
+    assert time.monotonic() - started < 60
 
 
 async def test_payments_url_leads_here(office: Server) -> None:

@@ -47,6 +47,8 @@ async def test_a_reload_at_any_moment_loses_nothing(page: Page, office: Server) 
     await expect(page.locator("#buy")).to_have_attribute("aria-busy", "true")
     while not waiting:
         await page.wait_for_timeout(20)
+    [prepared] = await purchases(page)
+    assert (prepared["state"], sum(output["amount"] for output in prepared["outputs"])) == ("new", 100)
     await page.reload()
     await expect(page.locator("#choose")).to_be_visible()
     await page.unroute(QUOTES)
@@ -335,20 +337,26 @@ async def killable(chromium: Browser, tmp_path: Path) -> AsyncIterator[Callable[
 
 
 async def test_the_browser_is_killed(
-    killable: Callable[[], Awaitable[BrowserContext]], office: Server, tmp_path: Path
+    killable: Callable[[], Awaitable[BrowserContext]], contexts: Contexts, office: Server, tmp_path: Path
 ) -> None:
-    """kill -9 of every process of it while the invoice is shown; it is paid; the browser's own list leads back."""
+    """kill -9 of every process of it while the invoice is shown; it is paid. The link opens it where nothing is kept,
+    and the browser's own list leads back, too."""
     page = await (await killable()).new_page()
     invoice = await order(page, office, 10)
+    link = link_of(page)
     profile = str(tmp_path / "profile")
     for process in psutil.process_iter(["cmdline"]):
         if any(profile in each for each in process.info["cmdline"] or ()):
             process.send_signal(signal.SIGKILL)
     await pay_play(office, invoice)
+    elsewhere = await (await contexts()).new_page()
+    await elsewhere.goto(link)
+    token = await shown_token(elsewhere)
+    assert sum(proof.amount for proof in parse_token(token).proofs) == 10
     page = await (await killable()).new_page()
     await page.goto(f"{office.url}/buy")
     await page.locator("#kept-list a").click()
-    assert sum(proof.amount for proof in parse_token(await shown_token(page)).proofs) == 10
+    assert await shown_token(page) == token
     await page.click("#forget")
     await expect(page.locator("#choose")).to_be_visible()
     await expect(page.locator("#kept")).to_be_hidden()
