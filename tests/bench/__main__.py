@@ -16,7 +16,7 @@ from subprocess import SubprocessError
 
 import msgspec
 
-from tests.bench import ceiling, filling, profile, report, sdk, servers
+from tests.bench import ceiling, filling, profile, report, sdk, servers, signing
 from tests.bench.ceiling import Ceiling
 from tests.bench.letters import letters
 from tests.bench.mail import Mailbox
@@ -147,6 +147,7 @@ class Bench:
     def ceilings(self, _home: Path) -> None:
         self.ceiling()
         self.report.all_cores = ceiling.measure_all()
+        self.report.signing = signing.measure()
 
     def ceiling(self) -> Ceiling:
         """The cost of the cryptography now: neighbours on the machine change it from minute to minute."""

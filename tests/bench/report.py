@@ -18,6 +18,7 @@ from tests.bench.mail import MailRun
 from tests.bench.mint import Memory, MintRun
 from tests.bench.reads import ReadRun
 from tests.bench.sdk import SdkRun
+from tests.bench.signing import Signing
 
 LOAD = 512
 """Events under way, over however many connections, that ratios are taken at."""
@@ -54,6 +55,7 @@ class Report(msgspec.Struct):
     stored: int = 0
     one_core: Ceiling | None = None
     all_cores: Ceiling | None = None
+    signing: Signing | None = None
     mail: dict[str, list[MailRun]] = msgspec.field(default_factory=dict)
     unstamped: dict[str, list[MailRun]] = msgspec.field(default_factory=dict)
     reads: dict[str, list[ReadRun]] = msgspec.field(default_factory=dict)
@@ -72,6 +74,7 @@ class Report(msgspec.Struct):
         self._judge_reads()
         self._judge_growth()
         self._judge_mint()
+        self._judge_signing()
         self._judge_sdk()
 
     def _judge_mail(self) -> None:
@@ -128,6 +131,10 @@ class Report(msgspec.Struct):
             if ours:
                 self._goal(f"{title}: requests to the mint that failed", 0, sum(run.failed for run in ours), most=True)
 
+    def _judge_signing(self) -> None:
+        if self.signing is not None:
+            self._goal("a signature with its DLEQ proof ÷ its curve operations", 1.3, self.signing.ratio, most=True)
+
     def _judge_sdk(self) -> None:
         found = self.sdk
         if found is None:
@@ -180,6 +187,7 @@ def markdown(report: Report) -> str:
     lines = [", ".join(f"{name} {value}" for name, value in report.machine.items()), ""]
     for title, head, rows in (
         _ceilings(report),
+        _signing(report),
         *_mail(report),
         _reads(report),
         *_growth(report),
@@ -214,6 +222,16 @@ def _ceilings(report: Report) -> Table:
         if found is not None
     ]
     return "pure cryptography", head, rows
+
+
+def _signing(report: Report) -> Table:
+    found = report.signing
+    rows = (
+        [["one core", f"{found.signature_us:.1f} µs", f"{found.curve_us:.1f} µs", f"{found.ratio:.2f}"]]
+        if found
+        else []
+    )
+    return "blind signature with its DLEQ proof", ("CPU for one", "its curve operations", "ratio"), rows
 
 
 def _mail(report: Report) -> list[Table]:

@@ -48,6 +48,7 @@ def test_quick_run_has_every_figure(tmp_path: Path) -> None:
     assert report.one_core is not None and report.all_cores is not None
     for limit in (report.one_core, report.all_cores):
         assert min(limit.own_us, limit.bare_us, limit.schnorr_us, limit.stamp_us, limit.cores) > 0
+    assert report.signing is not None and min(msgspec.structs.astuple(report.signing)) > 0
     (run,) = report.mail["sqlite"]
     assert (run.connections, run.events, run.stored_before) == (8, 2_000, 0)
     assert min(run.cpu_us, run.rate, run.ok_rate, run.p50_ms, run.p99_ms, run.client_us, run.ratio) > 0
