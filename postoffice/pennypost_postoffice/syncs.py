@@ -12,6 +12,7 @@ records of all; loading and answering are taken off the connection's share of CP
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from functools import partial
 from time import thread_time
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from pennypost_mint.runtime.limits import (
     SYNC_TOTAL,
     SYNCS,
 )
+from pennypost_mint.runtime.sources import Source
 from pennypost_postoffice.live import Watch
 from pennypost_postoffice.queries import COST_COUNTED, charge_for, read_filters
 from pennypost_postoffice.store import Query, next_rows
@@ -52,6 +54,7 @@ class Sync:
     def used(self, connection: Connection) -> None:
         """Counts its silence from now; reading and answering count, too, so that no session is kept for ever."""
         self.rest()
+        connection.office.syncs.used(connection, self)
         self._timer = asyncio.get_running_loop().call_later(SYNC_IDLE, _time_out, connection, self)
 
     def rest(self) -> None:
@@ -61,10 +64,43 @@ class Sync:
 
 
 class Syncs:
-    """What all sessions of one process share: the records they hold together."""
+    """What all sessions of one process share: the records they hold together.
+
+    Past SYNC_TOTAL the source that holds most gives some up (as in places.py): its session that was silent longest.
+    """
 
     def __init__(self) -> None:
         self.records = 0
+        self._records_of: Counter[Source] = Counter()
+        self._sessions_of: dict[Source, dict[Sync, Connection]] = {}
+
+    def used(self, connection: Connection, sync: Sync) -> None:
+        """It is now the last of its source to be given up."""
+        sessions = self._sessions_of.setdefault(connection.source, {})
+        sessions.pop(sync, None)
+        sessions[sync] = connection
+
+    def grow(self, connection: Connection, sync: Sync, records: int) -> None:
+        """It holds so many more. Raises TooManySyncs where it alone makes its source the one that holds most."""
+        sync.size += records
+        self.records += records
+        self._records_of[connection.source] += records
+        while self.records > SYNC_TOTAL:
+            sessions = self._sessions_of[max(self._records_of, key=self._records_of.__getitem__)]
+            silent = next((each for each in sessions if each.size and each is not sync), None)
+            if silent is None:
+                raise TooManySyncs("the office has too many")
+            _end(sessions[silent], silent, TooManySyncs("the office has too many"))
+
+    def ended(self, connection: Connection, sync: Sync) -> None:
+        """It holds nothing any more."""
+        source = connection.source
+        self.records -= sync.size
+        self._records_of[source] -= sync.size
+        sessions = self._sessions_of[source]
+        del sessions[sync]
+        if not sessions:
+            del self._sessions_of[source], self._records_of[source]
 
 
 def neg_open(connection: Connection, frame: NegOpenFrame) -> None:
@@ -116,7 +152,7 @@ def close_sync(connection: Connection, name: str) -> None:
     sync.closed = True
     sync.rest()
     sync.records = None
-    connection.office.syncs.records -= sync.size
+    connection.office.syncs.ended(connection, sync)
 
 
 def _bytes(message: object) -> bytes:
@@ -148,12 +184,9 @@ async def _load(connection: Connection, sync: Sync, message: bytes) -> None:
         if sync.closed:
             return
         found += [(row.created_at, row.id) for row in rows]
-        sync.size += len(rows)
-        office.syncs.records += len(rows)
+        office.syncs.grow(connection, sync, len(rows))
         if query.rows > SYNC_RECORDS:
             raise QueryTooLarge(f"more than {SYNC_RECORDS}")
-        if office.syncs.records > SYNC_TOTAL:
-            raise TooManySyncs("the office has too many")
         await connection.drain()
     records = await asyncio.to_thread(Records, found)
     if not sync.closed:

@@ -12,6 +12,7 @@ import pytest
 from pennypost.protocol.event import Event
 from pennypost_mint.runtime.limits import SYNCS
 from tests.postoffice.house import Author, House, open_house, wrap
+from tests.postoffice.test_connection import Socket
 from tests.postoffice.test_queries import authenticate
 from tests.protocol.asker import Asker
 from tests.support.relay import Relay
@@ -160,15 +161,52 @@ async def test_too_many_records(sqlite_house: House, monkeypatch: pytest.MonkeyP
         for name in ("1", "2"):
             assert (await say(relay, "NEG-OPEN", name, mine, EVERYTHING))[0] == "NEG-MSG"
         assert house.office.syncs.records == 20
-        assert (await say(other, "NEG-OPEN", "3", mine, EVERYTHING))[2].endswith("[syncs]")
-        await relay.send(["NEG-CLOSE", "1"])
+        assert (await say(other, "NEG-OPEN", "3", mine, EVERYTHING))[0] == "NEG-MSG"
+        given_up = await asyncio.wait_for(relay.frames.get(), 20)
+        assert given_up[:2] == ["NEG-ERR", "1"] and given_up[2].endswith("[syncs]")
+        assert house.office.syncs.records == 20
         assert (await say(relay, "NEG-OPEN", "2", mine, EVERYTHING))[0] == "NEG-MSG"
+        await relay.send(["NEG-CLOSE", "2"])
+        assert (await say(other, "NEG-OPEN", "3", mine, EVERYTHING))[0] == "NEG-MSG"
         assert house.office.syncs.records == 10
         await house.pay(relay, [author.sign(1)])
         answer = await say(other, "NEG-OPEN", "3", mine, EVERYTHING)
         assert answer[0] == "NEG-ERR" and answer[2].startswith("blocked:") and answer[2].endswith("[query-too-large]")
     while house.office.syncs.records or house.office._connections:
         await asyncio.sleep(0.01)
+
+
+async def test_the_source_that_holds_most_gives_up(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One address takes all records with many sessions: another one's begins, and that address gets its own no more."""
+    house, author = sqlite_house, Author()
+    monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_TOTAL", 25)
+    mine = {"authors": [author.pubkey]}
+    async with house.relay() as relay:
+        await house.pay(relay, [author.sign(1) for _ in range(10)])
+    many, few = Socket(house, "192.0.2.1"), Socket(house, "192.0.2.2")
+    for socket in (many, few):
+        assert (await socket.next())[0] == "AUTH"
+    for name in ("1", "2"):
+        many.send("NEG-OPEN", name, mine, EVERYTHING)
+        assert (await many.next())[0] == "NEG-MSG"
+    many.send("NEG-MSG", "1", EVERYTHING)
+    assert (await many.next())[0] == "NEG-MSG"
+    few.send("NEG-OPEN", "x", mine, EVERYTHING)
+    assert (await few.next())[0] == "NEG-MSG"
+    assert (await many.next())[:2] == ["NEG-ERR", "2"]
+    for name in ("3", "4", "5"):
+        many.send("NEG-OPEN", name, mine, EVERYTHING)
+        assert sorted([(await many.next())[0], (await many.next())[0]]) == ["NEG-ERR", "NEG-MSG"]
+    few.send("NEG-MSG", "x", EVERYTHING)
+    assert (await few.next())[:2] == ["NEG-MSG", "x"]
+    monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_TOTAL", 5)
+    few.send("NEG-OPEN", "y", mine, EVERYTHING)
+    assert (await few.next())[:2] == ["NEG-ERR", "x"]
+    alone = await few.next()
+    assert alone[:2] == ["NEG-ERR", "y"] and alone[2].endswith("[syncs]")
+    for socket in (many, few):
+        await socket.leave()
+    assert (house.office.syncs.records, house.office.syncs._sessions_of) == (0, {})
 
 
 async def test_too_many_sessions(sqlite_house: House) -> None:
