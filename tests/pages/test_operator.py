@@ -233,7 +233,30 @@ async def test_on_https_the_cookie_is_secure_and_tries_are_limited(tmp_path: Pat
         codes = [(await guest.send("/operator/login", link=secrets.token_hex(32))).status_code for _ in range(24)]
         assert set(codes[:19]) == {401} and codes[-1] == 429
         last = await guest.send("/operator/login", link="x")
-        assert int(last.headers["retry-after"]) > 0
+        assert last.status_code == 429 and int(last.headers["retry-after"]) > 0
+
+
+async def test_wrong_tries_of_others_keep_no_operator_out(tmp_path: Path) -> None:
+    async with fresh(tmp_path) as guest:
+        house, path = guest.house, "/operator/money.json"
+        assert {(await guest.send("/operator/login", link="x")).status_code for _ in range(24)} == {401, 429}
+        link = await guest.link()
+        assert (await guest.send("/operator/login", link=link)).status_code == 303
+        assert (await guest.send("/operator/login", link=link)).status_code == 429, "it is a wrong one now"
+        header = _signed(house)
+        assert (await guest.http.post("/operator/login", headers=header)).status_code == 303
+        assert (await guest.http.post("/operator/login", headers=header)).status_code == 429
+        async with httpx.AsyncClient(trust_env=False, base_url=house.url) as http:
+            header = _signed(house, path=path, method="GET")
+            assert (await http.get(path, headers=header)).status_code == 200
+            assert (await http.get(path, headers=header)).status_code == 429
+
+
+async def test_right_ones_cost_no_tries(tmp_path: Path) -> None:
+    async with fresh(tmp_path) as guest:
+        for _ in range(24):
+            assert (await guest.send("/operator/login", link=await guest.link())).status_code == 303
+        assert (await guest.send("/operator/login", link="x")).status_code == 401
 
 
 @pytest.mark.parametrize("link", ["", "x", "0" * 63, "0" * 65, "A" * 64, "١" * 64, "0" * 64])

@@ -8,7 +8,8 @@ request ─▶ is_open ─▶ session (cookie) ─▶ a form: Origin is this sit
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from pennypost_postoffice.pages.operator.sign_in import (
     Session,
     begin_on,
     end_on,
+    is_link_on,
     is_secret,
     session_on,
     use_link_on,
@@ -118,45 +120,48 @@ class Gate:
 
     async def use_link(self, scope: Mapping[str, Any], headers: Mapping[str, str], secret: str) -> str:
         """The cookie of a session that a link begins. Raises LinkInvalid, FormRefused, TooMany."""
-        self._try(scope)
         self.check_origin(headers)
-        if not is_secret(secret):
-            raise LinkInvalid
-        return self._set(await self._house.database.write(use_link_on, secret, self._house.now()))
+        now = self._house.now()
+        with self._wrong_is_charged(scope):
+            # looked at first: a guess must not wait for, or hold, the one who writes
+            if not is_secret(secret) or not await self._house.database.read(is_link_on, secret, now):
+                raise LinkInvalid
+            return self._set(await self._house.database.write(use_link_on, secret, now))
 
     async def use_key(self, scope: Mapping[str, Any], headers: Mapping[str, str], body: bytes) -> str:
         """The cookie of a session for an operator who signed the request (NIP-98, POST). Raises HttpAuthInvalid,
         FormRefused, TooMany, and NotFound where no key may."""
-        self._try(scope)
         if "origin" in headers:
             self.check_origin(headers)
         url = self._house.settings().url + LOGIN
-        event = self._operators.authorize(headers.get("authorization"), urls=(url,), method="POST", body=body)
-        return self._set(await self._house.database.write(begin_on, event.pubkey, event.id, self._house.now()))
+        with self._wrong_is_charged(scope):
+            event = self._operators.authorize(headers.get("authorization"), urls=(url,), method="POST", body=body)
+            return self._set(await self._house.database.write(begin_on, event.pubkey, event.id, self._house.now()))
 
     def use_signature(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Lets one GET pass that an operator signed (NIP-98) for its whole address, query and all; each once, as with
         management (NIP-86). Raises HttpAuthInvalid, NotFound where no key may, and TooMany after wrong ones."""
-        source = self._source(scope)
-        if self._tries.wait(source):
-            raise self._too_many(source)
         query = scope["query_string"].decode("latin-1")
         url = self._house.settings().url + scope["path"] + f"?{query}" * bool(query)
-        try:
+        with self._wrong_is_charged(scope):
             self._operators.authorize(headers.get("authorization"), urls=(url,), method="GET", body=b"")
-        except HttpAuthInvalid:
-            self._tries.take(source)
-            raise
 
     async def sign_out(self, session: Session) -> str:
         """The cookie that ends it in the browser, too."""
         await self._house.database.write(end_on, session.secret)
         return self._set("", 0)
 
-    def _try(self, scope: Mapping[str, Any]) -> None:
-        source = self._source(scope)
-        if not self._tries.take(source):
-            raise self._too_many(source)
+    @contextmanager
+    def _wrong_is_charged(self, scope: Mapping[str, Any]) -> Iterator[None]:
+        """Wrong links and signatures are charged to their source and past the limit told to wait. A right one is taken
+        all the same: where all visitors are one source, a stranger's tries must not keep the operator out."""
+        try:
+            yield
+        except (LinkInvalid, HttpAuthInvalid):
+            source = self._source(scope)
+            if not self._tries.take(source):
+                raise self._too_many(source) from None
+            raise
 
     def _source(self, scope: Mapping[str, Any]) -> Source:
         self._sources.trust(self._house.settings().proxies)

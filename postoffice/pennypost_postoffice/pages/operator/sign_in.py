@@ -1,7 +1,7 @@
 """Links that sign in once, and sessions: random secrets of which the database knows the hash.
 
-make_link_on ─▶ use_link_on ─┐
-NIP-98 ─▶ begin_on ──────────┴▶ a secret for the cookie ─▶ session_on … ─▶ end_on
+make_link_on ─▶ is_link_on, use_link_on ─┐
+NIP-98 ─▶ begin_on ──────────────────────┴▶ a secret for the cookie ─▶ session_on … ─▶ end_on
 """
 
 from __future__ import annotations
@@ -53,6 +53,12 @@ def is_secret(text: str) -> bool:
 def make_link_on(connection: Connection, now: int) -> str:
     """The secret of a new link, good once until LINK_SECONDS after `now` (Unix seconds)."""
     return _add(connection, LINK, None, now, now + LINK_SECONDS)
+
+
+def is_link_on(connection: Connection, secret: str, now: int) -> bool:
+    """Whether a link has this secret and is still good."""
+    found = select(_c.hash).where(_c.hash == _hash(secret), _c.purpose == LINK, _c.until > now)
+    return connection.execute(found).first() is not None
 
 
 def use_link_on(connection: Connection, secret: str, now: int) -> str:
