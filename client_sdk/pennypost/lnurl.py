@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 
@@ -163,12 +163,13 @@ async def request_invoice(point: PayPoint, msat: int, comment: str, transport: T
 async def check_public(host: str) -> None:
     """Raises InvalidInput for a host that is not on the public net: a stranger may not send us into our own.
 
-    Names that a proxy resolves are the proxy's matter.
+    Names that a proxy resolves are the proxy's matter; those of NO_PROXY are ours. Between this look and the dialling a
+    name can be made to lead elsewhere (DNS rebinding): who does that is met by TLS, and has no certificate there.
     """
     try:
         found = [ipaddress.ip_address(host)]
     except ValueError:
-        if host.endswith(".onion") or "https" in getproxies() or "all" in getproxies():
+        if host.endswith(".onion") or (getproxies().keys() & {"https", "all"} and not proxy_bypass(f"{host}:443")):
             return
         try:
             async with asyncio.timeout(10):

@@ -10,9 +10,17 @@ import pytest
 
 from pennypost import AsyncClient
 from pennypost import people as people_module
+from pennypost.lnurl import check_public
 from pennypost.people import ASKED_FOR, KNOWN_FOR
 from pennypost.protocol import nip19, secp
-from pennypost.protocol.errors import InvalidKey, NameChanged, NameUnknown, NameUnreachable, OfficeMisbehaves
+from pennypost.protocol.errors import (
+    InvalidInput,
+    InvalidKey,
+    NameChanged,
+    NameUnknown,
+    NameUnreachable,
+    OfficeMisbehaves,
+)
 from tests.sdk.test_mail import stamped, texts
 from tests.support.https import HttpsServer
 
@@ -161,6 +169,25 @@ async def test_no_private_network_is_dialled(client: Make, host: str, monkeypatc
     with pytest.raises(NameUnreachable):
         await alice.who(f"bob@{host}")
     assert dialled == []
+
+
+async def test_a_name_that_passes_by_the_proxy_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_PROXY: this machine dials it, so that the proxy does not keep a stranger out of our network."""
+
+    async def private(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 443))]
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", private)
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", ".corp.example,other.example:443")
+    for proxy in ("HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+        await check_public("public.example")
+        for host in ("inner.corp.example", "other.example"):
+            with pytest.raises(InvalidInput):
+                await check_public(host)
+        monkeypatch.delenv(proxy)
 
 
 async def test_what_is_remembered_is_bounded(client: Make, names: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
