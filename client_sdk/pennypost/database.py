@@ -1,7 +1,8 @@
 """The SQLite file of a home: in clear by Python's own module, encrypted whole by SQLCipher.
 
 A file in clear begins with SQLite's own words, an encrypted one with a random salt; so the file itself says which it
-is, also between two steps of an encryption (keyring.py). SQLCipher is an extra: pip install 'pennypost[encrypted]'.
+is, also between two steps of an encryption (keyring.py), and one in clear is not used with a key.
+SQLCipher is an extra: pip install 'pennypost[encrypted]'.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
 
-from pennypost.protocol.errors import EncryptionMissing, HomeInUse, HomeUnusable
+from pennypost.protocol.errors import EncryptionMissing, HomeHalfEncrypted, HomeInUse, HomeUnusable
 
 BUSY: Final = 30.0
 """Seconds to wait for another process that is writing."""
@@ -37,13 +38,15 @@ def is_plain(path: Path) -> bool:
 def connect(path: Path | None, key: bytes | None) -> tuple[sqlite3.Connection, Any]:
     """A connection without transactions of its own, and the module whose errors it raises; None: in memory.
 
-    `key` (32 bytes) is used where the file is encrypted or new. Raises EncryptionMissing, HomeUnusable; for a file in
-    clear the errors of sqlite3.
+    With a `key` (32 bytes) the file is encrypted, or new. Raises EncryptionMissing, HomeUnusable, HomeHalfEncrypted for
+    one in clear all the same; without a key the errors of sqlite3.
     """
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False), sqlite3
-    if key is None or is_plain(path):
+    if key is None:
         return sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False), sqlite3
+    if is_plain(path):
+        raise HomeHalfEncrypted(path.name)
     module: Any = require()
     try:
         connection = module.connect(str(path), timeout=BUSY, isolation_level=None, check_same_thread=False)

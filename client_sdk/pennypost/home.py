@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pennypost.protocol.errors import HomeInUse, HomeLocked, HomeUnusable, PassphraseUnusable
+from pennypost.protocol.errors import HomeHalfEncrypted, HomeInUse, HomeLocked, HomeUnusable, PassphraseUnusable
 
 IDENTITY = "identity"
 SEED = "wallet.seed"
@@ -108,7 +108,7 @@ class Home:
     def read(self, name: str) -> str | None:
         """The text of a secret file, stripped and in clear, or None when there is none.
 
-        Raises HomeLocked, HomeUnusable, PassphraseUnusable.
+        Raises HomeLocked, HomeUnusable, PassphraseUnusable, HomeHalfEncrypted for one in clear in an encrypted home.
         """
         if self.path is None:
             return self._memory.get(name)
@@ -118,11 +118,27 @@ class Home:
         from pennypost import keyring
 
         if not keyring.is_sealed_file(text):
+            if self.encrypted:
+                raise HomeHalfEncrypted(name)
             return text
         key = self.key()
         if key is None:
             raise HomeUnusable(f"{name} is encrypted, and the key ring is gone")
         return keyring.open_file(key, name, text)
+
+    def left_in_clear(self) -> list[str]:
+        """Names of the files in clear of an encrypted home; none of any other. Raises HomeUnusable."""
+        if self.path is None or not self.encrypted:
+            return []
+        from pennypost import database, keyring
+
+        held = {name: self.text(name) for name in SECRETS}
+        found = [name for name, text in held.items() if text is not None and not keyring.is_sealed_file(text)]
+        try:
+            plain = (self.path / DATABASE).exists() and database.is_plain(self.path / DATABASE)
+        except OSError:
+            raise HomeUnusable("its database cannot be opened") from None
+        return [*found, DATABASE] if plain else found
 
     def text(self, name: str) -> str | None:
         """What is in a file, stripped, or None when there is none. Raises HomeUnusable."""

@@ -5,8 +5,9 @@
 
     encrypt: keyring ─▶ each file ─▶ database          decrypt: database ─▶ each file ─▶ keyring goes
 
-Each step replaces one file, whole and durable, and after each of them everything can be read: what was killed in the
-middle works with the passphrase, and running it again finishes it. Another passphrase changes the key ring alone.
+Each step replaces one file, whole and durable: of what was killed in the middle nothing is lost, and running it again,
+or the other way, finishes it. Until then the home is not used (HomeHalfEncrypted): nothing is written in clear, and no
+file in clear is taken that somebody has put there. Another passphrase changes the key ring alone.
 """
 
 from __future__ import annotations

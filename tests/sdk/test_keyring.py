@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import shutil
 import signal
@@ -18,6 +20,7 @@ from pennypost.cli.exit_codes import exit_code
 from pennypost.home import DATABASE, IDENTITY, LINK, RING, SECRETS, SEED, Home
 from pennypost.protocol.errors import (
     EncryptionMissing,
+    HomeHalfEncrypted,
     HomeInUse,
     HomeLocked,
     HomeUnusable,
@@ -286,7 +289,12 @@ async def test_killed_at_any_step_nothing_is_lost(tmp_path: Path, kind: str, ste
             opened = [await opens(path, words) for words in (WORDS, OTHER)]
             assert opened == [False, True] if code == 0 else sorted(opened) == [False, True]
         elif code:
-            assert await whole(path, WORDS)
+            # In the middle it is used by nobody, and neither with all in clear behind a key ring.
+            if Home(path).left_in_clear():
+                with pytest.raises(HomeHalfEncrypted):
+                    await whole(path, WORDS)
+            else:
+                assert await whole(path, WORDS)
             keyring.encrypt(Home(path), WORDS) if kind == "encrypt" else keyring.decrypt(Home(path, WORDS))
             assert {each.name for each in path.iterdir()} - {RING} == {*SECRETS, DATABASE}
             assert await whole(path, WORDS)
@@ -311,6 +319,36 @@ async def test_a_draft_in_clear_goes_when_the_home_is_next_opened(tmp_path: Path
     os.close(descriptor)
     assert await whole(path, WORDS)
     assert not any(each.exists() for each in drafts) and all(each.exists() for each in others)
+
+
+@pytest.mark.parametrize("name", [*SECRETS, DATABASE])
+async def test_a_file_in_clear_in_an_encrypted_home_is_not_used(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After `keys encrypt` was interrupted, or because somebody put it there: neither read nor written to."""
+    from pennypost.cli import main
+
+    path = await filled(tmp_path / "bob")
+    clear = (path / name).read_bytes()
+    keyring.encrypt(Home(path), WORDS)
+    assert Home(path).left_in_clear() == []
+    (path / name).write_bytes(clear)
+    assert Home(path).left_in_clear() == [name]
+    with pytest.raises(HomeHalfEncrypted) as refused:
+        await whole(path, WORDS)
+    assert exit_code(refused.value) == 11 and (path / name).read_bytes() == clear
+    if name == DATABASE:
+        monkeypatch.setenv("PENNYPOST_PASSPHRASE", WORDS)
+        monkeypatch.setattr(sys, "argv", ["pennypost", "doctor", "http://127.0.0.1:1", "--home", str(path), "--json"])
+        monkeypatch.delenv("PENNYPOST_WALLET_FILE", raising=False)
+        (path / LINK).unlink()
+        with pytest.raises(SystemExit):
+            await asyncio.to_thread(main)
+        said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert ("home", "home-half-encrypted") in {(each["point"], each["code"]) for each in said}
+        Home(path, WORDS).create(LINK, f"{LINK}: {SECRET}")
+    keyring.encrypt(Home(path), WORDS)
+    assert in_clear(path) == [] and await whole(path, WORDS)
 
 
 async def opens(path: Path, passphrase: str) -> bool:

@@ -23,7 +23,7 @@ from pennypost.cli.talk import (
     sats,
 )
 from pennypost.home import DATABASE, RING, SECRETS, Home
-from pennypost.protocol.errors import PennypostError, WalletCannot, WalletRefuses, WrongClock
+from pennypost.protocol.errors import HomeHalfEncrypted, PennypostError, WalletCannot, WalletRefuses, WrongClock
 from pennypost.protocol.relay_info import read_postage
 from pennypost.transport import parse_address
 
@@ -91,6 +91,12 @@ def doctor(
         found = talk.run(work, lightning=link)
         worst = worst or found
         talk.mint = None
+    half = talk.place().left_in_clear()
+    if half:
+        error = HomeHalfEncrypted(", ".join(half))
+        said = {"point": "home", "good": False, "code": error.code, "found": explain(error)}
+        talk.result(said, f"BAD   home: {explain(error)}")
+        worst = worst or exit_code(error)
     for sentence in _modes(talk.place()):
         talk.result({"point": "home", "good": False, "code": "home", "found": sentence}, f"BAD   home: {sentence}")
         worst = worst or OTHER

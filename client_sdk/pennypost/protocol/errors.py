@@ -1144,6 +1144,16 @@ class HomeInUse(HomeUnusable):
     remedy = "End it (`pennypost inbox --watch`, or a program of yours), then run this again. Nothing was changed."
 
 
+class HomeHalfEncrypted(HomeUnusable):
+    """A file of this encrypted home is in clear."""
+
+    code = "home-half-encrypted"
+    remedy = (
+        "Finish what was interrupted: `pennypost keys encrypt` with the same passphrase, or `pennypost keys decrypt`. "
+        "If you began neither, somebody else has put that file there."
+    )
+
+
 class EncryptionMissing(ClientError):
     """Encrypted homes need a package that is not installed."""
 
