@@ -54,6 +54,41 @@ async def test_entity_tags(house: House) -> None:
             assert (await http.get(path, headers=tag)).status_code == 200
 
 
+async def test_entity_tags_end_with_what_they_stood_for(house: House) -> None:
+    """Who kept the bytes is not told that they are still good once something of them is deleted, or its time is over."""
+    receiver = Author()
+    doomed, soon, kept = wrap(receiver.pubkey), wrap(expires_in=600), wrap()
+    paths = ("/v1/headers", "/v1/pages/0")
+    async with house.relay() as relay, _http(house) as http:
+        await house.pay(relay, [doomed, soon, kept])
+
+        async def asked(tags: list[dict[str, str]]) -> list[httpx.Response]:
+            return [await http.get(path, headers=tag) for path, tag in zip(paths, tags, strict=True)]
+
+        def tags_of(answers: list[httpx.Response]) -> list[dict[str, str]]:
+            return [{"if-none-match": answer.headers["etag"]} for answer in answers]
+
+        everything = tags_of(await asked([{}, {}]))
+        assert [answer.status_code for answer in await asked(everything)] == [304, 304]
+        assert (await relay.post(receiver.sign(5, ["e", doomed.id]))).accepted
+        # readers of one second share one look
+        house.pass_time(2)
+        without = await asked(everything)
+        assert [answer.status_code for answer in without] == [200, 200]
+        assert bytes.fromhex(doomed.pubkey) not in without[0].content
+        assert without[1].json() == [plain(soon), plain(kept)]
+        assert [answer.status_code for answer in await asked(tags_of(without))] == [304, 304]
+        # before any sweep
+        house.pass_time(700)
+        later = await asked(tags_of(without))
+        assert [answer.status_code for answer in later] == [200, 200]
+        assert bytes.fromhex(soon.pubkey) not in later[0].content
+        assert later[1].json() == [plain(kept)]
+        await house.office.retention.sweep()
+        assert [answer.status_code for answer in await asked(tags_of(later))] == [304, 304]
+        assert [answer.status_code for answer in await asked(everything)] == [200, 200]
+
+
 async def test_pages(house: House) -> None:
     """64 consecutive numbers, in their order; the same wraps as the feed."""
     events = [wrap() for _ in range(PAGE + 3)]
