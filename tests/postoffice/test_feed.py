@@ -55,7 +55,7 @@ async def test_entity_tags(house: House) -> None:
 
 
 async def test_entity_tags_end_with_what_they_stood_for(house: House) -> None:
-    """Who kept the bytes is not told that they are still good once something of them is deleted, or its time is over."""
+    """Who kept the bytes is not told that they are good once something of them is deleted, or its time is over."""
     receiver = Author()
     doomed, soon, kept = wrap(receiver.pubkey), wrap(expires_in=600), wrap()
     paths = ("/v1/headers", "/v1/pages/0")
