@@ -146,7 +146,10 @@ class AsyncClient:
             theirs = MintClient(other.url, self._transport, self._store, self._named(other))
             outboxes.append(Outbox(other, self.purse.use(theirs), self.purse, max_stamps, under_way))
         self._dispatch = Dispatch(outboxes, self._store, exchange.now, self._tell, under_way, max_stamps)
-        self.channels = Channels(self.office, self._store, self._outbox, lambda: self.identity, self.people, clock)
+        posts = Dispatch([self._outbox], self._store, exchange.now, self._tell, under_way, max_stamps)
+        self.channels = Channels(
+            self.office, self._store, self._outbox, lambda: self.identity, self.people, clock, posts
+        )
         """Channels of this home."""
         self._identity: Identity | None = None
         desk = self._desk = Desk(

@@ -21,6 +21,7 @@ from pennypost.protocol.errors import (
     NotChannelOwner,
     NotChannelPoster,
     OfficeUnreachable,
+    OnceUsed,
 )
 from tests.sdk.deaths import WAYS, Way, dies
 from tests.sdk.meddler import Meddler
@@ -282,3 +283,39 @@ def test_the_sync_face(office: Sandbox) -> None:
         bob.channels.join(news.id)
         alice.channels.post("News", "hello")
         assert [post.text for post in bob.channels.read()] == ["hello"]
+
+
+@pytest.mark.parametrize(("way", "once"), [*((way, "monday") for way in WAYS), (WAYS[-1], None)])
+async def test_the_same_post_after_a_crash_at_any_step(
+    office: Sandbox, client: Make, tmp_path: Path, way: Way, once: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "READY", 0)
+    for step in range(MOST_STEPS):
+        home, bob = tmp_path / str(step), client()
+        alice = await owner(client, home, stamps=4)
+        news = await alice.channels.create("News")
+        await joined(alice, news.id, bob)
+
+        async def post(alice: AsyncClient, channel: str = news.id) -> None:
+            await alice.channels.post(channel, "x", patience=0, once=once)
+
+        died = await dies(office, home, post, way, step, monkeypatch)
+        alice = client(home)
+        finished = not await alice.outbox()
+        assert {each.to for each in await alice.outbox()} <= {""}
+        receipt = await alice.channels.post(news.id, "x", once=once)
+        assert receipt.accepted
+        arrived, check = await texts(bob), await alice.stamps.check()
+        assert (check.reserved, check.lost, check.problems) == (0, 0, ())
+        assert await alice.outbox() == [] and len(arrived) == 3 - check.stamps
+        # Without a key nobody can tell a repeat from a second post once the first has had its answer.
+        assert len(arrived) == 1 or (once is None and finished and len(arrived) == 2), (way, step)
+        if once is not None:
+            again = await client(home).channels.post(news.id, "x", once=once)
+            assert (again.code, again.stamps, again.event_id) == ("duplicate", 0, receipt.event_id)
+            assert await texts(bob) == []
+            with pytest.raises(OnceUsed):
+                await alice.channels.post(news.id, "y", once=once)
+        if not died:
+            return
+    pytest.fail("the work had no end")

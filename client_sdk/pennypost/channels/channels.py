@@ -5,7 +5,8 @@
     read ─▶ feed since the last run: letters that tell of channels first, then posts and the drop box
 
 The owner's word counts: invitations and changes are sealed letters by him, numbered, and an older one changes nothing.
-Such a letter is the same event however often it is made, so a repeat after a crash costs no second stamp. Keys of
+Such a letter is the same event however often it is made, so a repeat after a crash costs no second stamp; a post is
+drafted first, and a repeat goes on with it (dispatch.py). Keys of
 epochs that are over are deleted once the feed has been read to its end; what was not read by then nobody opens any
 more. Reading is in reader.py, what is kept of channels in book.py.
 """
@@ -16,6 +17,7 @@ import hmac
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -37,8 +39,10 @@ from pennypost.channels.book import (
     untold_on,
 )
 from pennypost.channels.reader import Post, Reader
+from pennypost.dispatch import Dispatch
 from pennypost.exchange import Progress
 from pennypost.keys import Identity
+from pennypost.letters import note_of
 from pennypost.mail import Privacy, Receipt
 from pennypost.office import Office
 from pennypost.outbox import PATIENCE, Outbox
@@ -82,8 +86,11 @@ class Channels:
         identity: Callable[[], Identity],
         people: People,
         clock: Callable[[], float],
+        dispatch: Dispatch,
     ) -> None:
+        """`dispatch` sends posts: to this office alone."""
         self._office, self._store, self._outbox, self._clock = office, store, outbox, clock
+        self._dispatch = dispatch
         self._people = people
         self._identity = identity
 
@@ -199,32 +206,43 @@ class Channels:
         text: str,
         *,
         keep: int = KEEP,
+        once: str | None = None,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
-        """Post to all members at once, for one letter's postage; kept as `AsyncClient.send` says.
+        """Post to all members at once, for one letter's postage; kept for `keep` seconds, rounded up as a letter's.
 
-        Raises ChannelUnknown, NotChannelPoster, and as `AsyncClient.send`.
+        Nothing is posted twice: a post that is still in the outbox, after an error or a crash, goes on with its stamp
+        when the same text is posted to the same channel again. With a key of your own (`once`, 1 to 200 characters,
+        one of those of `AsyncClient.send`) this holds for a year and after the answer too: the same call again says
+        `duplicate` and costs nothing. Raises ChannelUnknown, NotChannelPoster, and as `AsyncClient.send`.
         """
         grant = await self._grant(channel)
         identity, now = self._identity(), self._now()
         author = identity.pub.hex()
         if author != grant.owner and grant.posters and author not in grant.posters:
             raise NotChannelPoster
-        epochs = epochs_of(grant, now, now)
-        if not epochs:
-            raise ChannelUnknown("its key is no longer, or not yet, good")
-        rumor = make_rumor(identity.pub, created_at=now, content=text, tags=[[TAG, grant.channel]])
-        event = wrap_post(
-            rumor,
-            identity.secret,
-            epochs[0],
-            _new_key(),
-            created_at=now,
-            expiration=now + lifetime(keep),
-            randomness=secrets.token_bytes(RANDOMNESS),
-        )
-        return await self._outbox.send(event, patience, on_progress)
+        lasting = lifetime(keep)
+
+        async def seal() -> list[Event]:
+            epochs = epochs_of(grant, now, now)
+            if not epochs:
+                raise ChannelUnknown("its key is no longer, or not yet, good")
+            rumor = make_rumor(identity.pub, created_at=now, content=text, tags=[[TAG, grant.channel]])
+            event = wrap_post(
+                rumor,
+                identity.secret,
+                epochs[0],
+                _new_key(),
+                created_at=now,
+                expiration=now + lasting,
+                randomness=secrets.token_bytes(RANDOMNESS),
+            )
+            return [event]
+
+        note = note_of(identity.secret, bytes.fromhex(grant.channel), once, "post", text, lasting)
+        # A channel is nobody's key: the outbox names no receiver.
+        return await self._dispatch.send(replace(note, receiver=""), seal, patience, on_progress)
 
     async def read(
         self,

@@ -143,12 +143,19 @@ def post(
     mint: MintOption = None,
     as_json: JsonOption = False,
     keep: Annotated[Literal["1h", "1d", "7d", "30d"], typer.Option("--keep", help="How long it is kept.")] = "30d",
+    once: Annotated[
+        str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this is posted once, ever.")
+    ] = None,
 ) -> None:
     """Post to all members at once, for the postage of one letter.
+
+    After a failure or a crash run the same command again: what is still in the outbox goes on with its stamp. With
+    --once this holds after the answer too, so a script may repeat it.
 
     Examples:
 
       pennypost channel post News "meet at nine"
+      pennypost channel post News "meet at nine" --once monday
       echo "meet at nine" | pennypost channel post News --keep 1d --json
     """
     talk = Talk(context, home, office, mint, as_json)
@@ -156,7 +163,7 @@ def post(
         text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
 
     async def work(client: AsyncClient) -> Receipt:
-        return await client.channels.post(channel, text, keep=KEEP[keep], on_progress=talk.progress)
+        return await client.channels.post(channel, text, keep=KEEP[keep], once=once, on_progress=talk.progress)
 
     _sent(talk, [talk.run(work)], "Posted")
 

@@ -70,12 +70,13 @@ class Channels:
         text: str,
         *,
         keep: int = KEEP,
+        once: str | None = None,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
         """As pennypost.channels.Channels.post."""
         return self._thread.call(
-            self._channels.post(channel, text, keep=keep, patience=patience, on_progress=on_progress)
+            self._channels.post(channel, text, keep=keep, once=once, patience=patience, on_progress=on_progress)
         )
 
     def read(
