@@ -22,6 +22,7 @@ from pennypost_mint.lightning import Lightning
 from pennypost_mint.lightning.play import pay_play_invoice
 from pennypost_mint.operate import books, purchases, rotation
 from pennypost_mint.operate.opening import snapshot
+from pennypost_mint.quotes import Quote
 from pennypost_mint.seed import make_seed, read_seed
 from pennypost_mint.service import Mint
 from pennypost_mint.signing import JOBS as MINT_JOBS
@@ -44,6 +45,7 @@ __all__ = [
     "Mint",
     "OutputRow",
     "OutputTuple",
+    "Quote",
     "Secrets",
     "SignedOutput",
     "SpentProof",

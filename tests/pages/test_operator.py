@@ -10,18 +10,20 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from pennypost.protocol.errors import LinkInvalid, NotFound
 from pennypost.protocol.nip98 import http_auth
 from pennypost.protocol.price import PriceList, parse_prices
 from pennypost_mint.api import Keyring, pay_play_invoice
+from pennypost_mint.tables import mint_quotes
 from pennypost_postoffice.operate.prices import asked, set_on
 from pennypost_postoffice.pages.operator import keysets, money, prices, quotes
 from pennypost_postoffice.pages.operator.house import House as OperatorHouse
@@ -449,6 +451,59 @@ async def test_the_balance_sheet_and_a_purchase_that_was_paid_and_not_credited(t
         assert quote["quote"] not in shown and "id" not in found, "an id is money"
         books = (await browser.get("/operator/money.json")).json()["books"]
         assert (books["settled"], books["sold"], books["unclaimed"], books["balanced"]) == (5, 0, 5, True)
+
+
+async def test_files_are_of_the_purchases_that_the_page_shows_and_of_all_of_them(tmp_path: Path) -> None:
+    count = 1_107
+    rows = [
+        {
+            "id": f"{number:032x}",
+            "unit": "sat",
+            "amount": 2,
+            "request": f"lnbc{number}",
+            "payment_hash": number.to_bytes(32),
+            "state": "LAPSED" if number % 2 else "ISSUED",
+            "amount_paid": 0,
+            "amount_issued": 0,
+            "created_at": 1_000_000 + number // 3,
+            "expiry": 2_000_000,
+            "updated_at": 1_000_000,
+        }
+        for number in range(count)
+    ]
+    hashes = [row["payment_hash"].hex() for row in reversed(rows)]  # type: ignore[attr-defined]
+    async with fresh(tmp_path) as browser:
+        await browser.house.office.database.write(lambda c: c.execute(insert(mint_quotes), rows))
+
+        async def file_of(**query: str) -> list[str]:
+            """What the page's links lead to."""
+            shown = (await browser.get("/operator/quotes", **query)).text
+            links = [unescape(each) for each in re.findall(r'href="(/operator/quotes/quotes\.[^"]+)"', shown)]
+            assert len(links) == 2
+            as_csv, as_json = [await browser.http.get(each) for each in links]
+            told = [row["payment_hash"] for row in as_json.json()]
+            assert [row["payment_hash"] for row in csv.DictReader(io.StringIO(as_csv.text))] == told
+            return told
+
+        assert await file_of() == [], "the open ones"
+        assert await file_of(state="all") == hashes
+        assert await file_of(state="lapsed") == hashes[1::2]
+        assert await file_of(state="all", before=hashes[99]) == hashes[100:]
+        assert await file_of(state="all", find=hashes[7]) == [hashes[7]]
+        assert await file_of(find='&state=all"<') == []
+        assert len((await browser.get("/operator/quotes.json", state="all")).json()["quotes"]) == quotes.PAGE
+
+
+async def test_a_file_of_purchases_is_bounded_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotes, "FILE", 3)
+    async with fresh(tmp_path) as browser:
+        for _ in range(5):
+            await browser.http.post("/v1/mint/quote/bolt11", json={"amount": 5, "unit": "sat"})
+        path = "/operator/quotes/quotes.json"
+        first = (await browser.get(path, state="all")).json()
+        assert len(first) == 3
+        rest = (await browser.get(path, state="all", before=first[-1]["payment_hash"])).json()
+        assert len({row["payment_hash"] for row in first + rest}) == 5 and len(rest) == 2
 
 
 async def test_an_office_apart_from_its_mints_shows_its_treasury_alone(one: House) -> None:

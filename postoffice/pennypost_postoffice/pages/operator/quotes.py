@@ -5,11 +5,12 @@ No quote's id is shown: whoever has that of an unlocked paid quote can have its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pennypost.protocol.errors import NotFound, PennypostError
-from pennypost_mint.api import purchases
+from pennypost_mint.api import Quote, purchases
 from pennypost_postoffice.pages.markup import Html, inside, tag
 from pennypost_postoffice.pages.operator.house import House
 from pennypost_postoffice.pages.operator.view import Row, Table, View, button, form, hidden, notice, table
@@ -18,6 +19,8 @@ PATH = "/operator/quotes"
 TITLE = "Purchases"
 STATES = ("open", "paid", "lapsed", "issued", "all")
 PAGE = 100
+FILE = 100_000
+"""Most rows of a file, the latest first; `before` with the last one's payment hash goes on."""
 
 COLUMNS: Mapping[str, Any] = {
     "payment_hash": ("Payment hash", "code"),
@@ -61,6 +64,7 @@ async def act(house: House, form: Mapping[str, str], key: str) -> View:
 async def _view(house: House, query: Mapping[str, str], key: str, said: Html | None) -> View:
     state = query.get("state", "") if query.get("state") in STATES else STATES[0]
     wanted = query.get("find", "").strip()
+    asked, whole = {"find": wanted}, None
     if wanted:
         try:
             found = [await purchases.find(house.database, wanted)]
@@ -71,8 +75,10 @@ async def _view(house: House, query: Mapping[str, str], key: str, said: Html | N
         before = query.get("before", "")
         last = await purchases.find(house.database, before) if before else None
         found = await house.database.read(purchases.page_on, states, last, PAGE)
-    rows: list[Row] = [purchases.described(each) | {"state": each.state.lower()} for each in found]
-    listed = Table("One purchase" if wanted else state.capitalize(), COLUMNS, rows, "None.")
+        asked = {"state": state} | ({"before": before} if before else {})
+        whole = partial(_whole, house, states, last)
+    rows = [_row(each) for each in found]
+    listed = Table("One purchase" if wanted else state.capitalize(), COLUMNS, rows, "None.", query=asked, whole=whole)
     more = None
     if len(rows) == PAGE:
         more = tag("a", "Earlier ones", href=f"{PATH}?state={state}&before={rows[-1]['payment_hash']}", class_="button")
@@ -94,6 +100,22 @@ async def _view(house: House, query: Mapping[str, str], key: str, said: Html | N
     body += [table(PATH, "quotes", listed, actions), more]
     data = {"state": state, "quotes": [{name: row[name] for name in COLUMNS} for row in rows]}
     return View(TITLE, data, inside(body), {"quotes": listed})
+
+
+async def _whole(house: House, states: Sequence[str], last: Quote | None) -> list[Row]:
+    """In pages, so that no read holds up others."""
+    rows: list[Row] = []
+    while len(rows) < FILE:
+        found = await house.database.read(purchases.page_on, states, last, min(purchases.PAGE, FILE - len(rows)))
+        if not found:
+            break
+        rows += [_row(each) for each in found]
+        last = found[-1]
+    return rows
+
+
+def _row(quote: Quote) -> Row:
+    return purchases.described(quote) | {"state": quote.state.lower()}
 
 
 def _search(wanted: str) -> Html:

@@ -110,6 +110,7 @@ def operator_router(house: House) -> APIRouter:
             raise NotFound
         if (found := (await read_file(request, name)).tables.get(table)) is None:
             raise NotFound
+        found = await found.complete()
         if kind == "json":
             return _file(found.json(), "application/json")
         return _file(found.csv(), "text/csv; charset=utf-8", f"{name}-{table}.csv")

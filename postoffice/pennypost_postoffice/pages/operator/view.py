@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -24,13 +25,23 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by the names of their `columns`, each a title and a kind; `time` is in Unix seconds, None is empty."""
+    """Rows by the names of their `columns`, each a title and a kind; `time` is in Unix seconds, None is empty.
+
+    `query`: what its page was asked for, for the links to its files. `whole`: reads the rows of the files, where the
+    page has read fewer.
+    """
 
     title: str
     columns: Mapping[str, tuple[str, Kind]]
     rows: Sequence[Row]
     empty: str = "Nothing yet."
     shown: int = SHOWN
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    whole: Callable[[], Awaitable[Sequence[Row]]] | None = None
+
+    async def complete(self) -> Table:
+        """With the rows of its files. Raises DatabaseUnavailable."""
+        return self if self.whole is None else replace(self, rows=await self.whole(), whole=None)
 
     def json(self) -> bytes:
         """The rows as a JSON array."""
@@ -64,9 +75,10 @@ def _cell(value: Any) -> Any:
 
 def table(path: str, name: str, what: Table, actions: Mapping[int, Html | None] | None = None) -> Html:
     """A table with its title and its files; `actions`: what stands at the end of a row, by its number."""
+    asked = f"?{urlencode(what.query)}" if what.query else ""
     files = tag(
         "span",
-        *(tag("a", each.upper(), href=f"{path}/{name}.{each}", download=True) for each in ("csv", "json")),
+        *(tag("a", each.upper(), href=f"{path}/{name}.{each}{asked}", download=True) for each in ("csv", "json")),
         class_="files",
     )
     head = tag("div", tag("h2", what.title, id=name), files, class_="title")
