@@ -146,7 +146,7 @@ class AsyncClient:
             theirs = MintClient(other.url, self._transport, self._store, self._named(other))
             outboxes.append(Outbox(other, self.purse.use(theirs), self.purse, max_stamps, under_way))
         self._dispatch = Dispatch(outboxes, self._store, exchange.now, self._tell, under_way, max_stamps)
-        posts = Dispatch([self._outbox], self._store, exchange.now, self._tell, under_way, max_stamps)
+        posts = self._posts = Dispatch([self._outbox], self._store, exchange.now, self._tell, under_way, max_stamps)
         self.channels = Channels(
             self.office, self._store, self._outbox, lambda: self.identity, self.people, clock, posts
         )
@@ -190,7 +190,7 @@ class AsyncClient:
                 if (error.name or "").startswith("pennypost"):
                     raise
                 raise SessionsMissing from None
-            self._sessions = Sessions(self._desk)
+            self._sessions = Sessions(self._desk, self._posts)
         return self._sessions
 
     @property

@@ -366,3 +366,23 @@ async def test_a_letter_that_is_being_sent_is_not_dropped(client: Make, meddler:
         await alice.drop(waiting[0].event_id)
     meddler.honest()
     assert (await sending).accepted
+
+
+@pytest.mark.parametrize("once", [None, "k"])
+async def test_the_same_session_message_after_an_answer_was_lost(
+    client: Make, meddler: Meddler, tmp_path: Path, once: str | None
+) -> None:
+    alice, bob = await stamped(client, tmp_path, transport=meddler), await stamped(client)
+    await bob.sessions.publish()
+    before = await alice.stamps.balance()
+    meddler.frames = with_ok("error: later")
+    with pytest.raises(ServerError):
+        await alice.sessions.send(bob.npub, "x", once=once, patience=0)
+    again = client(tmp_path)
+    (receipt,) = await again.sessions.send(bob.npub, "x", once=once)
+    assert receipt.accepted and await again.stamps.balance() == before - 1
+    assert await texts(bob) == ["x"] and await again.outbox() == []
+    if once is not None:
+        (repeat,) = await again.sessions.send(bob.npub, "x", once=once)
+        assert (repeat.code, repeat.stamps, repeat.event_id) == ("duplicate", 0, receipt.event_id)
+        assert await again.stamps.balance() == before - 1

@@ -13,6 +13,8 @@ from typing import Annotated, Final
 import msgspec
 
 from pennypost.desk import Desk
+from pennypost.dispatch import Dispatch
+from pennypost.letters import note_of
 from pennypost.mail import Mail, Receipt
 from pennypost.outbox import PATIENCE
 from pennypost.protocol import nip19
@@ -65,8 +67,9 @@ _EVERY: Final = "0" * 64
 class Sessions:
     """The sessions of one home, at one office."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, dispatch: Dispatch) -> None:
+        """`dispatch` sends messages: to the desk's office alone."""
+        self._desk, self._dispatch = desk, dispatch
 
     async def publish(self, *, patience: float = PATIENCE) -> Receipt:
         """Publish this device's signed prekey, so that others can begin a session; once a month is enough.
@@ -117,13 +120,18 @@ class Sessions:
         pub = await self._desk.people.key(who)
         return await self._desk.store.run(book.drop_on, pub.hex(), device or "")
 
-    async def send(self, to: str, text: str, *, keep: int = KEEP, patience: float = PATIENCE) -> list[Receipt]:
+    async def send(
+        self, to: str, text: str, *, keep: int = KEEP, once: str | None = None, patience: float = PATIENCE
+    ) -> list[Receipt]:
         """Write to every device of somebody, in its session or in a new one: a receipt for each.
 
-        Raises NoSession where nothing is known of their devices, and as `AsyncClient.send`.
+        Nothing is sent twice, as `AsyncClient.send` says, and `once` is one of its keys. Raises NoSession where nothing
+        is known of their devices, and as `AsyncClient.send`.
         """
-        events = await self.letters(to, text, keep=keep)
-        return [await self._desk.post(event, patience) for event in events]
+        pub = await self._desk.people.key(to)
+        note = note_of(self._desk.identity.secret, pub, once, "session", text, lifetime(keep))
+        receipt = await self._dispatch.send(note, lambda: self.letters(to, text, keep=keep), patience)
+        return list(receipt.relays)
 
     async def letters(self, to: str, text: str, *, keep: int = KEEP, dry_run: bool = False) -> list[Event]:
         """A letter for every device of somebody, ready to be posted; their keys are used up with it.
