@@ -24,6 +24,7 @@ from pennypost.protocol.nip98 import http_auth
 from pennypost.protocol.price import PriceList, parse_prices
 from pennypost_mint.api import Keyring, pay_play_invoice
 from pennypost_mint.tables import mint_quotes
+from pennypost_postoffice.bans import Ban, ban_on
 from pennypost_postoffice.operate.prices import asked, set_on
 from pennypost_postoffice.pages.operator import keysets, money, prices, quotes
 from pennypost_postoffice.pages.operator.house import House as OperatorHouse
@@ -37,6 +38,7 @@ from pennypost_postoffice.pages.operator.sign_in import (
     session_on,
     use_link_on,
 )
+from pennypost_postoffice.pages.operator.view import SHOWN
 from pennypost_postoffice.samples import EVERY, Sample, Sampler, samples_on
 from pennypost_postoffice.tables import sign_ins
 from tests.conftest import DATABASES
@@ -596,6 +598,21 @@ async def test_bans_are_added_listed_and_taken_away(browser: Browser) -> None:
         await browser.house.pay(relay, [author.sign()])
     assert (await browser.get("/operator/bans.json")).json() == {"bans": []}
     assert not office.policy.bans._pubkeys
+
+
+async def test_a_ban_past_those_that_are_shown_is_taken_away_by_its_value(tmp_path: Path) -> None:
+    banned = [Ban("event", secrets.token_hex(32), "", 1_000 + number) for number in range(SHOWN + 1)]
+    async with fresh(tmp_path) as browser:
+        assert 'id="lifted"' not in (await browser.get("/operator/bans")).text, "there is none"
+        await browser.house.office.database.write(lambda c: [ban_on(c, each) for each in banned])
+        shown = (await browser.get("/operator/bans")).text
+        assert banned[-1].value in shown and banned[0].value not in shown
+        (lift,) = [each for each in re.findall(r"<form.*?</form>", shown, re.S) if 'id="lifted"' in each]
+        assert 'name="do" value="remove"' in lift and 'name="subject"' in lift and 'name="value"' in lift
+        sent = await browser.send("/operator/bans", do="remove", subject="event", value=banned[0].value)
+        assert sent.status_code == 200
+        left = (await browser.get("/operator/bans.json")).json()["bans"]
+        assert [each["value"] for each in left] == [each.value for each in banned[1:]]
 
 
 @pytest.mark.parametrize(

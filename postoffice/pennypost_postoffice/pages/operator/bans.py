@@ -54,12 +54,11 @@ async def _view(house: House, key: str, said: Html | None) -> View:
     found = [each._asdict() for each in await house.database.read(bans_on)]
     listed = Table("Bans", COLUMNS, list(reversed(found)), "Nobody and nothing is banned.")
     actions = {number: _remove(key, row) for number, row in enumerate(listed.rows)}
-    body = [tag("h1", TITLE), said, _add(key), table(PATH, "bans", listed, actions)]
+    body = [tag("h1", TITLE), said, _add(key), table(PATH, "bans", listed, actions), _lift(key) if found else None]
     return View(TITLE, {"bans": found}, inside(body), {"bans": listed})
 
 
 def _add(key: str) -> Html:
-    options = (("pubkey", "Author"), ("event", "Event"), ("kind", "Kind"))
     return form(
         PATH,
         key,
@@ -75,7 +74,7 @@ def _add(key: str) -> Html:
                 "What",
                 tag(
                     "select",
-                    *(tag("option", text, value=value) for value, text in options),
+                    *_options(),
                     name="subject",
                     id="subject",
                 ),
@@ -99,6 +98,33 @@ def _add(key: str) -> Html:
             class_="fields",
         ),
         class_="panel",
+    )
+
+
+def _lift(key: str) -> Html:
+    """Of those, too, that are in the files alone."""
+    value = tag(
+        "input", name="value", id="lifted", required=True, maxlength=128, spellcheck="false", autocomplete="off"
+    )
+    return form(
+        PATH,
+        key,
+        hidden(do="remove"),
+        tag("h2", "Take a ban away"),
+        tag(
+            "div",
+            _field("What", tag("select", *_options(), name="subject", id="lifted-subject"), "lifted-subject"),
+            _field("Key, id or number of the kind", value, "lifted"),
+            button("Take away"),
+            class_="fields",
+        ),
+        class_="panel",
+    )
+
+
+def _options() -> tuple[Html, ...]:
+    return tuple(
+        tag("option", text, value=value) for value, text in (("pubkey", "Author"), ("event", "Event"), ("kind", "Kind"))
     )
 
 
