@@ -246,7 +246,7 @@ async def test_the_feed_is_read_in_parts(house: House) -> None:
 
 
 async def test_information_document(sqlite_house: House) -> None:
-    """NIP-11 with both forms of the fee and a JSON content type; a browser gets text."""
+    """NIP-11 with both forms of the fee and a JSON content type; a browser gets a page, whoever asks for it text."""
     house = sqlite_house
     async with _http(house) as http:
         answer = await http.get("/", headers={"accept": "application/nostr+json"})
@@ -259,5 +259,6 @@ async def test_information_document(sqlite_house: House) -> None:
         assert document["fees"]["stamp"][0]["mints"] == [house.url]
         assert document["self"] == house.office.keyring.identity.hex()[2:]
         assert {1, 9, 11, 40, 42} <= set(document["supported_nips"])
-        page = await http.get("/", headers={"accept": "text/html"})
-        assert page.headers["content-type"].startswith("text/plain") and house.url in page.text
+        for kind in ("text/html", "text/plain"):
+            page = await http.get("/", headers={"accept": kind})
+            assert page.headers["content-type"].startswith(kind) and house.url in page.text
