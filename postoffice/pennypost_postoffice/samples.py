@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, delete, select, text
@@ -109,6 +110,7 @@ class Sampler:
         seconds = time.monotonic() - self._since
         self._before, self._since = counts, time.monotonic()
         buckets = {bound: count - before.buckets.get(bound, 0.0) for bound, count in counts.buckets.items()}
+        up = _one(values, "mint_lightning_up")
         row = Sample(
             at=now - now % EVERY,
             process=self._process,
@@ -121,7 +123,7 @@ class Sampler:
             slow_us=int(1e6 * quantile(buckets, SLOW)),
             waiting=int(_one(values, "office_verify_waiting") + _one(values, "office_commit_waiting")),
             connections=int(_one(values, "office_connections")),
-            lightning=int(_one(values, "mint_lightning_up")) if self._lightning else None,
+            lightning=int(up) if self._lightning and not isnan(up) else None,
             bytes=size,
         )
         await self._database.write(add_on, row)

@@ -175,7 +175,7 @@ async def test_paid_before_the_quote_is_written_down(
             early.mint.till.start()
             # the first round is over, the stream is listened to
             async with asyncio.timeout(20):
-                while not early.mint.metrics.mint_lightning_up._value.get():
+                while early.mint.metrics.mint_lightning_up._value.get() != 1:
                     await asyncio.sleep(0.01)
             quote = await early.quote(10)
             early.mint.till._round_due.set()

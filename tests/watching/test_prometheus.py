@@ -60,6 +60,13 @@ def test_the_table_is_what_the_registry_exports() -> None:
     assert {name for name in declared if not name.endswith("_created")} == {each.name for each in metrics.table}
 
 
+def test_what_a_process_does_not_know_is_no_alarm() -> None:
+    """Roles apart: a post office has no node, a mint no bus, and 0 would be an alarm."""
+    told = Metrics().text().decode().splitlines()
+    for name in ("pennypost_mint_lightning_up", "pennypost_office_bus_up"):
+        assert f"{name} NaN" in told
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Prometheus]]:
     """An office with our own configuration, scraped each second."""

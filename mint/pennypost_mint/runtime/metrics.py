@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -49,6 +50,8 @@ class Metrics:
         self.mint_issued_sat = counter("pennypost_mint_issued_sat_total", "Stamps issued, in sat")
         self.mint_settled_sat = counter("pennypost_mint_settled_sat_total", "Invoices credited, in sat")
         self.mint_lightning_up = gauge("pennypost_mint_lightning_up", "1 while the Lightning backend answers")
+        # 0 is an alarm: a process that has none, or has not asked yet, must not raise it
+        self.mint_lightning_up.set(nan)
         self.mint_websockets = gauge("pennypost_mint_websockets", "Wallets that listen (NUT-17)")
         self.mint_watched = gauge("pennypost_mint_watched", "Quotes and proofs they watch")
         self.mint_slow_readers = counter("pennypost_mint_slow_readers_total", "Wallets cut off as too slow")
@@ -97,6 +100,7 @@ class Metrics:
             "pennypost_office_slowed_total", "Waits of connections for their share of CPU for what no stamp pays"
         )
         self.office_bus_up = gauge("pennypost_office_bus_up", "1 while processes of this office wake each other")
+        self.office_bus_up.set(nan)
         self.office_bus_peers = gauge("pennypost_office_bus_peers", "Other processes heard on the bus")
         self.office_followed = counter(
             "pennypost_office_followed_total", "Events of other processes published to subscribers here"
