@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -99,22 +100,33 @@ class Counter:
         self._watching = watching or (lambda _work, _count: nullcontext())
         self._spent: list[Bought] = []
 
-    def measure(self, counts: Counts, clients: int) -> Iterator[MintRun]:
-        """Everything of `counts` with so many clients at once, each with one request under way."""
+    def measure(self, counts: Counts, clients: int) -> Iterator[tuple[str, Callable[[], MintRun]]]:
+        """Everything of `counts` with so many clients at once, each with one request under way: name and run."""
         for size, count in counts.swaps.items():
-            yield self.swap(max(count, clients), size, clients)
+            yield f"swap {size}→{size}", partial(self.swap, max(count, clients), size, clients)
         if counts.quotes:
-            yield self.run("mint quote", QUOTE, quote_bodies(max(counts.quotes, clients)), clients)
+            yield "mint quote", partial(self._quotes, max(counts.quotes, clients), clients)
         for size, count in counts.mints.items():
-            yield self.run(f"mint {size}", MINT, mint_bodies(self.shop, max(count, clients), size), clients)
+            yield f"mint {size}", partial(self._mints, max(count, clients), size, clients)
         if counts.checks:
-            bodies = check_bodies(max(counts.checks, clients), 100, self._spent)
-            yield self.run("checkstate 100", "/v1/checkstate", bodies, clients)
+            yield "checkstate 100", partial(self._checks, max(counts.checks, clients), clients)
         if counts.restores:
-            missing = RESTORED - len(self._spent)
-            known = self._spent + (buy(self.shop, missing, self._part) if missing > 0 else [])
-            bodies = restore_bodies(self.shop, max(counts.restores, clients), RESTORED, known)
-            yield self.run(f"restore {RESTORED:,}", "/v1/restore", bodies, clients)
+            yield f"restore {RESTORED:,}", partial(self._restores, max(counts.restores, clients), clients)
+
+    def _quotes(self, count: int, clients: int) -> MintRun:
+        return self.run("mint quote", QUOTE, quote_bodies(count), clients)
+
+    def _mints(self, count: int, size: int, clients: int) -> MintRun:
+        return self.run(f"mint {size}", MINT, mint_bodies(self.shop, count, size), clients)
+
+    def _checks(self, count: int, clients: int) -> MintRun:
+        return self.run("checkstate 100", "/v1/checkstate", check_bodies(count, 100, self._spent), clients)
+
+    def _restores(self, count: int, clients: int) -> MintRun:
+        missing = RESTORED - len(self._spent)
+        known = self._spent + (buy(self.shop, missing, self._part) if missing > 0 else [])
+        bodies = restore_bodies(self.shop, count, RESTORED, known)
+        return self.run(f"restore {RESTORED:,}", "/v1/restore", bodies, clients)
 
     def swap(self, count: int, size: int, clients: int) -> MintRun:
         """Buys what is needed and swaps it, `size` stamps for as many."""
