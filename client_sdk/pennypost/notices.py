@@ -366,10 +366,11 @@ class Notices:
         """The letter that a notice announces: after the decision, for this asks a relay for it.
 
         This office is asked first, then the relays that the notice names: https, on the public net, no redirect. Raises
-        InvalidNotice, NotFound where none has it or what is there is not its letter, OfficeUnreachable.
+        InvalidNotice, NotFound where none has it or what is there is not its letter; where a relay did not say, what
+        the last of these did instead: OfficeUnreachable, OfficeMisbehaves, or its refusal.
         """
         _, read = self._open(notice)
-        unreachable: OfficeUnreachable | None = None
+        silent: PennypostError | None = None
         for office in [self._desk.office, *await self._named(read)]:
             try:
                 for event in await office.letters([read.author]):
@@ -379,13 +380,14 @@ class Notices:
                         until = expiration(event) or event.created_at + 30 * DAY
                         npub = nip19.encode_npub(sender)
                         return Mail(npub, rumor.content, rumor.created_at, until, event.id, office.url)
-            except OfficeUnreachable as error:
-                unreachable = error
+            except PennypostError as error:
+                # A relay that lies or refuses does not keep the others from being asked.
+                silent = error
             finally:
                 if office is not self._desk.office:
                     await office.close()
-        if unreachable is not None:
-            raise unreachable
+        if silent is not None:
+            raise silent
         raise NotFound("no relay has the letter of this notice")
 
     async def _named(self, notice: Notice) -> list[Office]:

@@ -161,7 +161,8 @@ class NetworkTransport:
                         raise OfficeMisbehaves("its answer is too large")
                 found = {name.lower(): value for name, value in answer.headers.items()}
                 return Response(answer.status_code, bytes(content), found)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError):
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError, UnicodeError):
+            # UnicodeError: a name that is none under IDNA (`xn--.onion`), which httpx finds before it dials.
             raise OfficeUnreachable from None
 
     def _client(self, loopback: bool) -> httpx.AsyncClient:
@@ -195,7 +196,7 @@ class NetworkTransport:
             )
         except ImportError:
             raise OfficeUnreachable(PROXY) from None
-        except (InvalidHandshake, InvalidURI, TimeoutError, OSError):
+        except (InvalidHandshake, InvalidURI, TimeoutError, OSError, UnicodeError):
             raise OfficeUnreachable from None
         return _NetworkWebSocket(connection)
 

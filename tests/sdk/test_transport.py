@@ -230,3 +230,14 @@ async def test_a_proxy_that_needs_more_is_a_sentence(monkeypatch: pytest.MonkeyP
     with pytest.raises(OfficeUnreachable):
         await transport.websocket("https://post.example")
     await transport.close()
+
+
+@pytest.mark.parametrize("host", ["xn--.onion", "xn--a.onion", "a..onion", "%00.onion", "a" * 80 + ".onion", "[v1.a]"])
+async def test_names_that_are_none_lead_nowhere(host: str) -> None:
+    """A stranger names them: in a Lightning address, in a notice."""
+    network = NetworkTransport()
+    with pytest.raises(OfficeUnreachable):
+        await network.request("GET", f"https://{host}/")
+    with pytest.raises(OfficeUnreachable):
+        await network.websocket(f"https://{host}")
+    await network.close()
