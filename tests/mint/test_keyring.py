@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from pennypost.protocol import secp
 from pennypost.protocol.errors import ConfigurationError, KeysetUnknown, SeedMismatch
@@ -18,6 +19,7 @@ from pennypost_mint.api import Keyring
 from pennypost_mint.keyring import AMOUNTS, derive_keyset, derive_secret
 from pennypost_mint.runtime.database import Database, database_url, open_database
 from pennypost_mint.runtime.settings import Settings
+from pennypost_mint.tables import keysets
 from tests.mint.desk import open_desk, settings_for
 
 SEED = bytes(range(32))
@@ -64,9 +66,12 @@ async def test_the_given_seed_file_is_used(database: Database, settings: Setting
 
 async def test_another_seed_refuses_to_start(database: Database, settings: Settings) -> None:
     await Keyring.open(database, settings)
+    stored = await database.read(lambda c: c.execute(select(keysets)).all())
     settings.seed_file.write_text(SEED.hex())
     with pytest.raises(SeedMismatch):
         await Keyring.open(database, settings)
+    assert await database.read(lambda c: c.execute(select(keysets)).all()) == stored
+    assert settings.seed_file.read_text() == SEED.hex()
 
 
 async def test_a_lost_seed_is_not_replaced_by_a_new_one(database: Database, settings: Settings) -> None:

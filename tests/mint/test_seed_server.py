@@ -9,6 +9,8 @@ import httpx
 import psutil
 import pytest
 
+from pennypost.cli.exit_codes import exit_code
+from pennypost.protocol.errors import SeedMismatch
 from pennypost_mint.keyring import derive_keyset, derive_secret
 from pennypost_mint.seed import read_seed, seal
 from tests.support.server import Server
@@ -34,6 +36,24 @@ def test_a_wrong_passphrase_refuses_with_a_sentence(serve: Callable[..., Server]
     with pytest.raises(RuntimeError, match="no passphrase is set"):
         serve()
     assert (tmp_path / "data" / "mint.seed").read_text() == text
+
+
+def test_another_seed_refuses_with_a_sentence(serve: Callable[..., Server], tmp_path: Path) -> None:
+    """The exit code is that of settings that do not allow a start; every file of the mint stays as it is."""
+    server = serve()
+    assert server.stop() == 0
+    own, other = (tmp_path / "data" / "mint.seed").read_text().strip(), "5eed" * 16
+    (tmp_path / "data" / "mint.seed").write_text(other + "\n")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    assert len(before["pennypost.sqlite"]) > 10_000
+    told = len(server.log.read_bytes())
+    server.launch()
+    with pytest.raises(RuntimeError, match=f"ended with {exit_code(SeedMismatch())}:"):
+        server.wait_ready()
+    said = server.log.read_bytes()[told:].decode()
+    assert str(SeedMismatch()) in said and SeedMismatch.remedy in said
+    assert "Traceback" not in said and other not in said and own not in said
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
 
 
 async def test_the_seed_is_nowhere(serve: Callable[..., Server], tmp_path: Path) -> None:
