@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.util import await_only
 
 from pennypost.protocol.errors import ConfigurationError, DatabaseUnavailable
 from pennypost_migrations import upgrade
@@ -131,6 +132,74 @@ async def test_crossing_locks_are_tried_again(database: Database) -> None:
 
     await asyncio.gather(*(database.write(touch, *pair) for pair in [(1, 2), (2, 1)] * 3))
     assert await database.read(stored, [1, 2]) == {7, 8}
+
+
+def interrupted(connection: Connection, tries: list[int], state: str, times: int) -> int:
+    """Writes, then fails with this SQLSTATE in the server, as often as told; the tries it took."""
+    tries.append(len(tries) + 1)
+    put(connection, [len(tries)])
+    if len(tries) <= times:
+        connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '{state}'; END $$"))
+    return len(tries)
+
+
+@pytest.fixture
+async def postgresql(postgres_url: str, tmp_path: Path) -> AsyncIterator[Database]:
+    await upgrade(postgres_url)
+    opened = open_database(postgres_url, tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_a_serialization_failure_is_tried_again(postgresql: Database, state: str) -> None:
+    """From the beginning: nothing of the tries that failed is kept."""
+    tries: list[int] = []
+    assert await postgresql.write(interrupted, tries, state, 2) == 3
+    assert tries == [1, 2, 3]
+    assert await postgresql.read(stored, [1, 2, 3]) == {3}
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_it_is_not_tried_for_ever(postgresql: Database, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is what RETRIES says; then the caller hears "repeat", and nothing was written."""
+    monkeypatch.setattr(databases, "RETRIES", 4)
+    tries: list[int] = []
+    with pytest.raises(DatabaseUnavailable):
+        await postgresql.write(interrupted, tries, state, 1_000)
+    assert tries == [1, 2, 3, 4]
+    assert await postgresql.read(count) == 0
+    assert postgresql.waiting == 0
+
+
+async def test_other_failures_are_not_tried_again(postgresql: Database) -> None:
+    tries: list[int] = []
+    with pytest.raises(IntegrityError):
+        await postgresql.write(interrupted, tries, "23505", 1_000)
+    assert tries == [1]
+
+
+async def test_serializable_works_that_cross_both_succeed(postgresql: Database) -> None:
+    """Each reads what the other writes: PostgreSQL itself gives one of them up with 40001."""
+    await postgresql.write(put, [1, 2])
+    both = asyncio.Barrier(2)
+    tries: list[int] = []
+
+    def copy(connection: Connection, source: int, target: int) -> None:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+        tries.append(source)
+        is_first = tries.count(source) == 1
+        read = select(answers.c.keep_until).where(answers.c.request == key(source))
+        value = connection.execute(read).scalar_one()
+        statement = update(answers).where(answers.c.request == key(target)).values(keep_until=value + 10)
+        connection.execute(statement)
+        if is_first:
+            await_only(both.wait())
+
+    await asyncio.gather(postgresql.write(copy, 1, 2), postgresql.write(copy, 2, 1))
+    assert sorted(tries) in ([1, 1, 2], [1, 2, 2])
+    # one after the other; both from what was there before would be 11 and 12
+    assert await postgresql.read(stored, [1, 2]) in ({11, 21}, {12, 22})
 
 
 async def test_closed_means_unavailable(tmp_path: Path) -> None:
