@@ -113,7 +113,7 @@ async def test_paid_while_the_mint_is_down_is_found_by_the_first_round(
 
 
 @real
-async def test_the_node_is_killed_after_the_payment(
+async def test_the_node_is_killed_before_the_payment(
     settings: Settings, lightning_bed: LightningBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tills, "BACK_OFF", (0.2, 1.0))

@@ -86,9 +86,7 @@ class LightningBed:
 
     def pay_amount(self, bolt11: str, sat: int) -> bool:
         """The payer sends another amount than the invoice asks for: whether it arrived."""
-        invoice, payer = parse_invoice(bolt11), self.nodes["payer"]
-        trusted = ssl.create_default_context(cafile=payer["tls_cert"])
-        trusted.check_hostname = False
+        invoice = parse_invoice(bolt11)
         order = {
             "dest": _base64(invoice.payee),
             "amt": str(sat),
@@ -96,15 +94,58 @@ class LightningBed:
             "payment_addr": _base64(invoice.payment_secret),
             "dest_features": ["TLV_ONION_REQ", "PAYMENT_ADDR_REQ", "MPP_OPT"],
             "final_cltv_delta": 80,
-            "timeout_seconds": 20,
-            "fee_limit_msat": "10000",
-            "no_inflight_updates": True,
         }
-        macaroon = Path(payer["admin_macaroon"]).read_bytes().hex()
-        with httpx.Client(base_url=payer["rest"], verify=trusted, trust_env=False, timeout=60) as client:
-            done = client.post("/v2/router/send", json=order, headers={"Grpc-Metadata-macaroon": macaroon})
+        return self._send(order)["status"] == "SUCCEEDED"
+
+    def pay_in_parts(self, bolt11: str, parts: int) -> int:
+        """The payer splits the payment, in so many parts at most: how many arrived, 0 when it did not."""
+        whole = parse_invoice(bolt11).amount_msat or 0
+        done = self._send(
+            {"payment_request": bolt11, "max_parts": parts, "max_shard_size_msat": str(-(-whole // parts))}
+        )
+        return sum(part["status"] == "SUCCEEDED" for part in done["htlcs"]) if done["status"] == "SUCCEEDED" else 0
+
+    def send_part(self, bolt11: str, msat: int) -> bool:
+        """The payer sends one part, which the node holds until the others are there: whether it was taken."""
+        invoice = parse_invoice(bolt11)
+        office = self.nodes["office"]["pubkey"]
+        with self._payer() as client:
+            query = {"amt_msat": str(msat), "final_cltv_delta": "80"}
+            route = client.get(f"/v1/graph/routes/{office}/0", params=query).json()["routes"][0]
+            whole = {"payment_addr": _base64(invoice.payment_secret), "total_amt_msat": str(invoice.amount_msat)}
+            route["hops"][-1] |= {"mpp_record": whole, "tlv_payload": True}
+            order = {"payment_hash": _base64(invoice.payment_hash), "route": route}
+            done = client.post("/v2/router/route/send", json=order)
         assert done.status_code == 200, done.text
-        return done.json()["result"]["status"] == "SUCCEEDED"
+        return done.json()["status"] == "SUCCEEDED"
+
+    def parts_held(self, bolt11: str) -> int:
+        """How many parts of an unfinished payment the mint's node holds."""
+        with self._client("office", self.admin_macaroon()) as client:
+            found = client.get(f"/v1/invoice/{parse_invoice(bolt11).payment_hash.hex()}").json()
+        return sum(part["state"] == "ACCEPTED" for part in found["htlcs"])
+
+    def _send(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The payment's last state as LND's router tells it."""
+        limits = {"timeout_seconds": 20, "fee_limit_msat": "10000", "no_inflight_updates": True}
+        with self._payer() as client:
+            done = client.post("/v2/router/send", json=order | limits)
+        assert done.status_code == 200, done.text
+        return done.json()["result"]
+
+    def _payer(self) -> httpx.Client:
+        return self._client("payer", self.admin_macaroon("payer"))
+
+    def _client(self, node: str, macaroon: Path) -> httpx.Client:
+        trusted = ssl.create_default_context(cafile=self.nodes[node]["tls_cert"])
+        trusted.check_hostname = False
+        return httpx.Client(
+            base_url=self.nodes[node]["rest"],
+            headers={"Grpc-Metadata-macaroon": macaroon.read_bytes().hex()},
+            verify=trusted,
+            trust_env=False,
+            timeout=60,
+        )
 
     def admin_macaroon(self, node: str = "office") -> Path:
         """The macaroon with every right, for programs that sit between the mint and the node."""
