@@ -154,6 +154,38 @@ def test_functions_and_files_of_the_behaviour_page_exist() -> None:
     assert not _is_there("commit.no_such_function") and not _is_there("protocol.nothing") and not _is_there("no.py")
 
 
+def _unheld(page: str) -> list[str]:
+    """The rows of its tables that name no test, and the names in it that no test has; `test_x_…` is a beginning."""
+    tests = {
+        name
+        for path in (PROJECT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    problems: list[str] = []
+    for row in re.findall(r"^\|.*\|$(?!\n\|---)", page, re.MULTILINE):
+        named = re.findall(r"`(test_\w+)(…?)`", row)
+        if not row.startswith("|---") and not named and "no test holds" not in row:
+            problems.append(row)
+        problems += [name for name, open_end in named if not (_begins(tests, name) if open_end else name in tests)]
+    return problems
+
+
+def _begins(names: set[str], beginning: str) -> bool:
+    return any(name.startswith(beginning) for name in names)
+
+
+def test_each_line_of_the_threats_names_a_test_or_says_that_there_is_none() -> None:
+    assert _unheld((PROJECT / "docs" / "explanation" / "threats.md").read_text()) == []
+    rows = [
+        "| who | can |",
+        "|---|---|",
+        "| a | b (`test_no_such`) |",
+        "| c | d |",
+        "| e | f (no test holds this line) |",
+    ]
+    assert _unheld("\n".join(rows)) == ["test_no_such", "| c | d |"]
+
+
 def test_makefile_has_every_promised_target() -> None:
     for target in ("install", "up", "test", "demo", "lint", "bench", "crash", "bed", "cashu", "clean", "docs", "lock"):
         subprocess.run(["make", "-n", target], cwd=PROJECT, check=True, capture_output=True)

@@ -20,7 +20,7 @@ from pennypost_mint.runtime.database import open_database
 from pennypost_mint.runtime.settings import load_settings
 from tests.pages.browser import ARGUMENTS, expiring, lose_answer, program
 from tests.pages.codes import decoded, drawn
-from tests.pages.till import link_of, order, pay_play, purchases, shown_invoice, shown_token
+from tests.pages.till import fragment_of, link_of, order, pay_play, purchases, shown_invoice, shown_token
 from tests.support.server import Server
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
@@ -97,6 +97,17 @@ async def test_the_link_is_the_purchase(page: Page, contexts: Contexts, office: 
     await late.goto(link)
     tokens.add(await shown_token(late))
     assert len(tokens) == 1
+
+
+async def test_each_purchase_has_a_secret_of_its_own(page: Page, office: Server) -> None:
+    """Bought one after the other in one browser: the link of one has nothing of the other's."""
+    parts: list[list[str]] = []
+    for _ in range(2):
+        await order(page, office, 10)
+        parts.append(fragment_of(page).split("."))
+    (_, first, amount, quote), (_, second, *others) = parts
+    assert len(first) == len(second) == 43 and first != second
+    assert amount == others[0] and quote != others[1]
 
 
 async def test_two_tabs_of_one_browser(page: Page, office: Server) -> None:

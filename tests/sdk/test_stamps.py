@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -68,6 +69,32 @@ async def test_a_token_goes_over(client: Make) -> None:
         await client().stamps.receive(token)
     check = await alice.stamps.check()
     assert (check.stamps, check.lost, check.recovered, check.tokens) == (6, 0, 0, ())
+
+
+async def test_a_stamp_in_use_is_nothing_that_its_sale_showed(office: Sandbox, client: Make) -> None:
+    """All that one operator sees: what passes at the sale has no secret, Y or C of a stamp, as it does at its use."""
+    passed: list[bytes] = []
+    network = office.transport()
+    ask = network.request
+
+    async def request(method: str, url: str, **options: Any) -> Response:
+        answer = await ask(method, url, **options)
+        passed.extend((url.encode(), bytes(options.get("body", b"")), answer.body))
+        return answer
+
+    network.request = request
+    alice = client(transport=network)
+    await alice.stamps.buy(10)
+    sale = b"".join(passed)
+    token = await alice.stamps.send(2)
+    proofs = parse_token(token).proofs
+    marks = [each for proof in proofs for each in (proof.secret, proof.C, hash_to_curve(proof.secret.encode()).hex())]
+    assert len(marks) == 6 and not [mark for mark in marks if mark.encode() in sale]
+    # Nothing is found where nothing is looked at: the sale is in what passed, and the use shows what it must.
+    assert b'"B_"' in sale and b'"C_"' in sale
+    passed.clear()
+    await alice.stamps.receive(token)
+    assert any(marks[0].encode() in each for each in passed)
 
 
 async def test_a_token_comes_back(client: Make) -> None:
