@@ -79,7 +79,7 @@ async def test_real_money_is_not_called_play_money(house: House) -> None:
 async def test_a_mint_alone_has_a_page_too(tmp_path: Path) -> None:
     service = await Service.open(load_settings({}, data_dir=tmp_path, role="mint"), in_process=True)
     transport: Any = httpx.ASGITransport(service.asgi)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://mint") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         page = await http.get("/", headers={"accept": "text/html"})
         assert page.headers["content-type"].startswith("text/html") and "PLAY MONEY" in page.text
         assert (await http.get("/")).headers["content-type"].startswith("text/plain")
