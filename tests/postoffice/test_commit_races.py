@@ -21,6 +21,8 @@ from tests.postoffice.test_commit import _refused, _stored, commit, database, id
 from tests.support.postgres import Postgres
 
 NOW = int(time.time())
+LATER = NOW + 86_400
+"""After all that is signed while the tests run."""
 
 __all__ = ["database"]
 
@@ -169,16 +171,16 @@ async def test_an_event_beside_a_request_to_vanish(database: Database) -> None:
     for number, event in enumerate((author.sign(1), wrap(author.pubkey, vt=False))):
         post = stamped(event, y())
         with pytest.raises(RaceLost):
-            await _beside(database, (begin_on, pubkey, NOW + 1_000 + number), commit(database, post))
+            await _beside(database, (begin_on, pubkey, LATER + number), commit(database, post))
         assert _refused(await commit(database, post)) == {"deleted": [post]}
         await database.write(lambda connection: connection.execute(delete(vanished)))
     other = stamped(wrap(), y())
-    assert _stored(await _beside(database, (begin_on, pubkey, NOW + 1_000), commit(database, other))) == [other]
+    assert _stored(await _beside(database, (begin_on, pubkey, LATER), commit(database, other))) == [other]
 
 
 async def test_a_request_to_vanish_beside_an_event(database: Database) -> None:
     """What got in before is found by the steps that follow."""
     post = stamped(Author().sign(1), y())
-    await _beside(database, (commit_on, [post], NOW), database.write(begin_on, post.pubkey, NOW + 1_000))
-    assert (await database.write(step_on, post.pubkey, NOW + 1_000, None)).removed == 1
+    await _beside(database, (commit_on, [post], NOW), database.write(begin_on, post.pubkey, LATER))
+    assert (await database.write(step_on, post.pubkey, LATER, None)).removed == 1
     assert await ids(database) == set()
