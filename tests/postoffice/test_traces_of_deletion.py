@@ -90,8 +90,9 @@ async def test_no_trace_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     mail = Mail()
     async with open_house(tmp_path, sweep_every=3_600) as house, house.relay() as relay, house.relay() as reader:
         await house.pay(relay, [*mail.doomed, mail.kept])
-        for name in mail.marks:
-            assert found(tmp_path, mail.marks[name]), name
+        # a version that was replaced in the commit it came in was never written
+        replaced = {f"version {number}" for number in range(len(mail.versions) - 1)}
+        assert {name for name in mail.marks if not found(tmp_path, mail.marks[name])} <= replaced
         # somebody reads meanwhile: a snapshot that is open keeps the log from being emptied for a moment only
         await reader.send(["REQ", "all", {"kinds": [1]}])
         await WAYS[way](house, relay, mail)
