@@ -276,11 +276,14 @@ samples = Table(
     Column("connections", Integer, nullable=False),
     Column("lightning", Integer, nullable=True),
     Column("bytes", BigInteger, nullable=False),
+    Column("reasons", Text, nullable=False, server_default="{}"),
+    Column("kept_until", BigInteger, nullable=True),
     sqlite_with_rowid=False,
 )
 """How each process of the office did in the `seconds` before `at` (Unix seconds): events stored, refused and their sat;
 answers, the microseconds that all of them took, and what nineteen of twenty took at most; events waiting, connections,
-whether Lightning answered (1, 0, null where there is none), bytes of the database. Two days of them are kept."""
+whether Lightning answered (1, 0, null where there is none), bytes of the database; the refused ones by code (JSON), until
+when the last of the mail is kept (Unix seconds). Two days of them are kept."""
 
 foreign_journal = Table(
     "foreign_journal",
