@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import lightning, postgres
 from tests.support.installed import install_wheel
@@ -15,6 +16,10 @@ from tests.support.require import require
 from tests.support.server import Server
 
 DATABASES = ("sqlite", "postgresql")
+
+# How long one example takes says more of the machine's other work than of the parser.
+settings.register_profile("pennypost", deadline=None)
+settings.load_profile("pennypost")
 
 
 @pytest.fixture(scope="session")

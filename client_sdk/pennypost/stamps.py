@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from pennypost import ledger, orders
 from pennypost.exchange import Exchange, Progress
@@ -39,6 +39,7 @@ from pennypost.protocol.errors import (
     StampWrongUnit,
     TooMany,
 )
+from pennypost.protocol.proof import MAX_MEMO, utf8_length
 from pennypost.protocol.token import (
     Dleq,
     Proof,
@@ -50,6 +51,7 @@ from pennypost.protocol.token import (
     spending_condition,
 )
 
+VERSIONS: Final[dict[str, Literal["A", "B"]]] = {"cashuA": "A", "cashuB": "B"}
 MOST: Final = 10_000_000
 """Stamps of one purchase or token."""
 MSAT: Final = 1_000
@@ -59,6 +61,8 @@ POLL_LAST: Final = 3.0
 GAP: Final = 3
 """Empty batches after which a restore is finished (NUT-13, Restore from seed phrase)."""
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+TokenFormat = Literal["cashuA", "cashuB"]
+"""How a token is written: `cashuB` is CBOR and short, `cashuA` JSON, for wallets that read nothing newer (NUT-00)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,20 +162,27 @@ class Stamps:
         """Stamps by where they are; asks nobody."""
         return await self._store.run(ledger.balance_on, self.mint.url)
 
-    async def send(self, amount: int, *, memo: str | None = None) -> str:
-        """A cashuB token worth `amount` sat for somebody else; whoever has its text has the stamps.
+    async def send(self, amount: int, *, memo: str | None = None, format: TokenFormat = "cashuB") -> str:
+        """A token worth `amount` sat for somebody else; whoever has its text has the stamps.
 
-        It carries no DLEQ, whose `r` would show the mint which sale the stamps came from. Raises NotEnoughStamps.
+        `format` is "cashuB", or "cashuA" for wallets that read nothing newer; `memo` is text of at most 4,096 bytes. It
+        carries no DLEQ, whose `r` would show the mint which sale the stamps came from. Raises NotEnoughStamps, and
+        InvalidInput for an amount, a memo or a format that no token has.
         """
         if not 0 < amount <= MOST:
             raise InvalidInput("a token is of 1 stamp or more")
+        if memo is not None and utf8_length(memo) > MAX_MEMO:
+            raise InvalidInput("a token's memo is text of at most 4,096 bytes")
+        version = VERSIONS.get(format)
+        if version is None:
+            raise InvalidInput("a token is written as cashuA or as cashuB")
         name = await self.mint.name()
 
         def take_on(connection: sqlite3.Connection) -> str | None:
             proofs = ledger.choose_on(connection, self.mint.url, amount)
             if proofs is None:
                 return None
-            token = encode_token(Token(name, UNIT, proofs, memo))
+            token = encode_token(Token(name, UNIT, proofs, memo), version)
             ledger.add_token_on(connection, self.mint.url, token, proofs, self._exchange.now())
             return token
 

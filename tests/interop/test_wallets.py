@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pennypost import AsyncClient
 from pennypost.protocol.token import parse_token
 from tests.support.foreign import NutshellWallet, node
 from tests.support.relay import Relay, letter
@@ -93,3 +94,17 @@ def test_nutshell_finds_its_stamps_again(server: Server, tmp_path: Path) -> None
     assert _balance(again.run("restore", given=words + "\n")) == 21
     (token,) = re.findall(r"cashuB[\w-]+=*", again.run("send", "21"))
     assert "Received 21 sat" in NutshellWallet(tmp_path / "other", server.url).run("receive", token)
+
+
+async def test_tokens_of_the_older_form_go_both_ways(server: Server, tmp_path: Path) -> None:
+    """cashuA, for wallets that read nothing newer: Nutshell's is taken, ours are read (NUT-00, V3 tokens)."""
+    nutshell = NutshellWallet(tmp_path / "nutshell", server.url)
+    async with AsyncClient(server.url, tmp_path / "alice") as alice:
+        await alice.stamps.buy(10)
+        ours = await alice.stamps.send(3, memo="older", format="cashuA")
+        assert ours.startswith("cashuA") and "Received 3 sat" in nutshell.run("receive", ours)
+        (theirs,) = re.findall(r"cashuA[\w-]+=*", nutshell.run("send", "2", "--legacy"))
+        assert await alice.stamps.receive(theirs) == 2
+        ours = await alice.stamps.send(4, memo="older", format="cashuA")
+        assert node("older.mjs", server.url, ours) == {"received": 4, "memo": "older"}
+        assert await alice.stamps.balance() == 10 - 3 + 2 - 4

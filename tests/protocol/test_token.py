@@ -432,6 +432,17 @@ def refused_unresolved(text: str) -> type[PennypostError]:
     return type(caught.value)
 
 
+def test_the_older_form_names_keysets_in_full() -> None:
+    """Its readers know no short ids of version 01; those of version 00 are whole."""
+    short = parse_token(encode_token(Token(MINT, "sat", [Proof(1, "01" + "ab" * 32, SECRET, POINT)])))
+    assert len(short.proofs[0].id) == 16
+    with pytest.raises(StampMalformed):
+        encode_token(short, "A")
+    for whole in ("01" + "ab" * 32, "00" + "ab" * 7):
+        token = Token(MINT, "sat", [Proof(1, whole, SECRET, POINT)])
+        assert parse_token(encode_token(token, "A")) == token
+
+
 def test_dleq_is_dropped_unread_unless_asked_for() -> None:
     bad: list[object] = [{"e": b"x"}, {"e": b"x" * 32}, {"r": bytes(31)}, 7, "x", [], {"e": 1, "s": 2}]
     for dleq in bad:

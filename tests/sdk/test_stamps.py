@@ -71,6 +71,30 @@ async def test_a_token_goes_over(client: Make) -> None:
     assert (check.stamps, check.lost, check.recovered, check.tokens) == (6, 0, 0, ())
 
 
+async def test_a_token_of_the_older_form_goes_over(client: Make) -> None:
+    alice, bob = client(), client()
+    await alice.stamps.buy(10)
+    token = await alice.stamps.send(4, memo="for you", format="cashuA")
+    assert token.startswith("cashuA")
+    parsed = parse_token(token, keep_dleq=True)
+    assert (parsed.amount, parsed.unit, parsed.memo) == (4, "sat", "for you")
+    # Older wallets know no short ids, and the mint is shown no DLEQ.
+    assert {len(proof.id) for proof in parsed.proofs} == {66}
+    assert all(proof.dleq is None for proof in parsed.proofs)
+    assert [each.token for each in (await alice.stamps.check()).tokens] == [token]
+    assert await bob.stamps.receive(token) == 4
+
+
+@pytest.mark.parametrize("options", [{"memo": "é" * 2_049}, {"memo": "\ud800"}, {"format": "cashuC"}])
+async def test_what_no_token_can_carry_is_refused_before_a_stamp_is_taken(client: Make, options: Any) -> None:
+    alice = client()
+    await alice.stamps.buy(2)
+    with pytest.raises(InvalidInput):
+        await alice.stamps.send(1, **options)
+    assert await alice.stamps.summary() == ledger.Balance(stamps=2)
+    assert parse_token(await alice.stamps.send(1, memo="é" * 2_048)).amount == 1
+
+
 async def test_a_stamp_in_use_is_nothing_that_its_sale_showed(office: Sandbox, client: Make) -> None:
     """All that one operator sees: what passes at the sale has no secret, Y or C of a stamp, as it does at its use."""
     passed: list[bytes] = []

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -140,6 +140,10 @@ def send(
     mint: MintOption = None,
     as_json: JsonOption = False,
     memo: Annotated[str | None, typer.Option("--memo", help="A note inside the token.")] = None,
+    form: Annotated[
+        Literal["cashuA", "cashuB"],
+        typer.Option("--format", help="cashuA: the older form, longer, for wallets that read no other."),
+    ] = "cashuB",
     qr: QrOption = False,
 ) -> None:
     """Print a token (cashuB…) worth N stamps. Whoever has its text has the stamps.
@@ -148,9 +152,10 @@ def send(
 
       pennypost wallet send 5
       pennypost wallet send 5 --json
+      pennypost wallet send 5 --format cashuA
     """
     talk = Talk(context, home, office, mint, as_json)
-    token = talk.run(lambda client: client.stamps.send(amount, memo=memo))
+    token = talk.run(lambda client: client.stamps.send(amount, memo=memo, format=form))
     talk.draw(token, qr)
     talk.result({"token": token, "amount": amount}, token)
 

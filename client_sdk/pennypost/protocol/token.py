@@ -2,7 +2,7 @@
 
     "cashuB…" ── base64url ──▶ CBOR ──┐
     "cashuA…" ── base64url ──▶ JSON ──┴─▶ Token(mint, unit, proofs, memo)
-    Token ── encode_token ──▶ "cashuB…"
+    Token ── encode_token ──▶ "cashuB…" or "cashuA…"
     proof.secret ── spending_condition ──▶ None, or the Condition that locks it (NUT-10)
 
 A stamp must not carry the blinding factor of its DLEQ proof, for with it the mint links sale and use: the `dleq` of a
@@ -58,6 +58,8 @@ __all__ = [
 
 _URLSAFE: Final = bytes.maketrans(b"-_", b"+/")
 _POINT: Final = re.compile(r"0[23][0-9a-f]{64}")
+SHORT: Final = 16
+"""Digits of a short keyset id, and of a whole one of version 00 (NUT-02)."""
 
 
 def parse_token(
@@ -101,9 +103,13 @@ def encode_token(
 ) -> str:
     """Serialise a token, without padding; a cashuB token carries short keyset ids unless told otherwise.
 
-    The proofs' DLEQ is left out unless `keep_dleq`: its `r` would show the mint which sale the proofs came from.
+    A cashuA token (version "A") names its keysets in full, for readers that know no other: raises StampMalformed for
+    proofs whose keyset is known by its short id alone (NUT-00, V3 tokens). The proofs' DLEQ is left out unless
+    `keep_dleq`: its `r` would show the mint which sale the proofs came from.
     """
     if version == "A":
+        if any(len(proof.id) == SHORT and not proof.id.startswith("00") for proof in token.proofs):
+            malformed("a cashuA token names its keysets in full")
         body = msgspec.json.encode(_json_form(token, keep_dleq))
     else:
         body = cbor2.dumps(_cbor_form(token, short_ids, keep_dleq))

@@ -25,7 +25,7 @@ from pennypost.orders import Purchase
 from pennypost.outbox import ANSWER, PATIENCE
 from pennypost.protocol.errors import PennypostError
 from pennypost.purse import Purse as AsyncPurse
-from pennypost.stamps import Check
+from pennypost.stamps import Check, TokenFormat
 from pennypost.stamps import Stamps as AsyncStamps
 from pennypost.sync.channels import Channels
 from pennypost.sync.sessions import Sessions
@@ -282,9 +282,9 @@ class Stamps:
         """As pennypost.stamps.Stamps.summary."""
         return self._thread.call(self._stamps.summary())
 
-    def send(self, amount: int, *, memo: str | None = None) -> str:
+    def send(self, amount: int, *, memo: str | None = None, format: TokenFormat = "cashuB") -> str:
         """As pennypost.stamps.Stamps.send."""
-        return self._thread.call(self._stamps.send(amount, memo=memo))
+        return self._thread.call(self._stamps.send(amount, memo=memo, format=format))
 
     def receive(self, token: str) -> int:
         """As pennypost.stamps.Stamps.receive."""
