@@ -26,7 +26,9 @@ metadata = MetaData()
 _NO_WRAP = text("kind <> 1059")
 
 FREE = text("free_bytes IS NOT NULL")
+UNPRICED = text("unpriced_bytes IS NOT NULL")
 EARLY = text("NOT lasts")
+OF_FREE = text("free_since IS NOT NULL")
 """Where the quotas of what no stamp paid look: SQLite takes a partial index only for a query with the same text."""
 
 events = Table(
@@ -39,15 +41,18 @@ events = Table(
     Column("keep_until", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("free_bytes", Integer, nullable=True),
+    Column("unpriced_bytes", Integer, nullable=True),
     Index("events_author", "pubkey", "created_at"),
     Index("events_kind", "kind", "created_at", sqlite_where=_NO_WRAP, postgresql_where=_NO_WRAP),
     Index("events_time", "created_at", sqlite_where=_NO_WRAP, postgresql_where=_NO_WRAP),
     Index("events_free", "created_at", "free_bytes", sqlite_where=FREE, postgresql_where=FREE),
+    Index("events_unpriced", "unpriced_bytes", sqlite_where=UNPRICED, postgresql_where=UNPRICED),
 )
 """`body` is the event's JSON, byte for byte as it is sent. Gift wraps are found by id, author or tag alone: their
 times are shifted at random, so each further index would cost a letter one more page of the disk. What has expired is
 found by `feed.keep_until`, for every event has a row there. `free_bytes`: the size of a body that no stamp paid, which
-is in the quota of free events; null for all others."""
+is in the quota of free events; null for all others. `unpriced_bytes`: the same for one that a price rule asks nothing
+for, which have a quota of their own."""
 
 tags = Table(
     "tags",
@@ -79,12 +84,15 @@ tombstones = Table(
     Column("keep_until", BigInteger, nullable=False),
     Column("lasts", Boolean, nullable=False, server_default=true()),
     Index("tombstones_keep_until", "keep_until"),
+    Column("free_since", BigInteger, nullable=True),
     Index("tombstones_early", "keep_until", sqlite_where=EARLY, postgresql_where=EARLY),
+    Index("tombstones_free", "free_since", sqlite_where=OF_FREE, postgresql_where=OF_FREE),
     sqlite_with_rowid=False,
 )
 """Ids once deleted (NIP-09), and by whose right: they stay out until keep_until. A deletion may arrive before its
 target, so anyone can name any id; only that of the event's own author (or a wrap's receiver) counts. `lasts` is false
-for an id that was not stored when a free deletion named it: those share a quota."""
+for an id that was not stored when a free deletion named it: those share a quota. `free_since`: when the event was
+made (Unix seconds), where it was in the quota of free events; such tombstones have one, too."""
 
 address_tombstones = Table(
     "address_tombstones",
@@ -94,10 +102,12 @@ address_tombstones = Table(
     Column("keep_until", BigInteger, nullable=False),
     Column("lasts", Boolean, nullable=False, server_default=true()),
     Index("address_tombstones_keep_until", "keep_until"),
+    Column("free_since", BigInteger, nullable=True),
     Index("address_tombstones_early", "keep_until", sqlite_where=EARLY, postgresql_where=EARLY),
+    Index("address_tombstones_free", "free_since", sqlite_where=OF_FREE, postgresql_where=OF_FREE),
     sqlite_with_rowid=False,
 )
-"""Addresses deleted by an `a` tag: versions up to `deleted_at` stay out. `lasts` as above."""
+"""Addresses deleted by an `a` tag: versions up to `deleted_at` stay out. `lasts` and `free_since` as above."""
 
 feed = Table(
     "feed",
@@ -172,9 +182,11 @@ held = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("keep_until", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("unpriced_bytes", Integer, nullable=True),
     Index("held_hold", "hold"),
     Index("held_author", "pubkey"),
     Index("held_keep_until", "keep_until"),
+    Index("held_unpriced", "unpriced_bytes", sqlite_where=UNPRICED, postgresql_where=UNPRICED),
 )
 """Events that nobody is served before their release, when they move to `events`: they are in no table that is read."""
 
@@ -251,6 +263,16 @@ sign_ins = Table(
 """Links for one sign-in to the operator's pages (`purpose` is `link`) and sessions there (`session`): SHA-256 of the
 secret, never the secret. `pubkey`: the operator's key where a session was begun by NIP-98."""
 
+signed_requests = Table(
+    "signed_requests",
+    metadata,
+    Column("event_id", LargeBinary(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Requests that an operator signed (NIP-98) and that were carried out: until then (Unix seconds) no process takes them
+again."""
+
 price_edits = Table(
     "price_edits",
     metadata,
@@ -282,8 +304,8 @@ samples = Table(
 )
 """How each process of the office did in the `seconds` before `at` (Unix seconds): events stored, refused and their sat;
 answers, the microseconds that all of them took, and what nineteen of twenty took at most; events waiting, connections,
-whether Lightning answered (1, 0, null where there is none), bytes of the database; the refused ones by code (JSON), until
-when the last of the mail is kept (Unix seconds). Two days of them are kept."""
+whether Lightning answered (1, 0, null where there is none), bytes of the database; the refused ones by code (JSON),
+until when the last of the mail is kept (Unix seconds). Two days of them are kept."""
 
 foreign_journal = Table(
     "foreign_journal",
