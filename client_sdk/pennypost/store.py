@@ -182,6 +182,25 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE UNIQUE INDEX notices_once ON notices (once) WHERE once IS NOT NULL;
     CREATE INDEX notices_digest ON notices (digest) WHERE once IS NULL;
     """,
+    """
+    ALTER TABLE asks ADD COLUMN once TEXT;
+    ALTER TABLE asks ADD COLUMN digest BLOB;
+    CREATE UNIQUE INDEX asks_once ON asks (once) WHERE once IS NOT NULL;
+    ALTER TABLE requests ADD COLUMN event BLOB;
+    ALTER TABLE channel_places ADD COLUMN read_at INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE relays (url TEXT PRIMARY KEY, named_at INTEGER NOT NULL) STRICT;
+    CREATE TABLE releases (
+        office TEXT NOT NULL, event_id TEXT NOT NULL, hold BLOB NOT NULL, preimage BLOB NOT NULL,
+        identifier BLOB NOT NULL, keep_until INTEGER NOT NULL, PRIMARY KEY (office, event_id)
+    ) STRICT;
+    CREATE TABLE sales (
+        offer TEXT PRIMARY KEY, once TEXT, digest BLOB NOT NULL, buyer TEXT NOT NULL, text TEXT NOT NULL,
+        sat INTEGER NOT NULL, hold INTEGER NOT NULL, letters BLOB, expires_at INTEGER NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX sales_once ON sales (once, buyer) WHERE once IS NOT NULL;
+    CREATE INDEX sales_digest ON sales (digest) WHERE once IS NULL;
+    """,
 )
 """Each entry brings a file from one `user_version` to the next; never edit one that was released."""
 
