@@ -148,10 +148,12 @@ lock:
 	$(LOCK) pyproject.toml --extra server --extra sessions --extra encrypted --group build --group dev -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/cashu.in -o requirements/cashu.txt
 	$(LOCK) requirements/lnbits.in -o requirements/lnbits.txt
-	$(LOCK) requirements/bench.in -o requirements/bench.txt
+	@# nostr-relay asks for extras of other packages: pip takes a locked name without them for another requirement
+	$(LOCK) --no-strip-extras requirements/bench.in -o requirements/bench.txt
 	@# a package may have left a Python that is promised: each must find every locked version
 	@for version in 3.11 3.12 3.13; do $(BIN)/python $(PIP) install -q --dry-run --ignore-installed --only-binary :all: \
 		--python-version $$version --target $(CACHE)/lock --require-hashes -r requirements/dev.txt; done
+	@$(BIN)/python $(PIP) install -q --dry-run --ignore-installed --target $(CACHE)/lock --require-hashes -r requirements/bench.txt
 
 clean:
 	@rm -rf .venv .cache dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache tests/interop/node/node_modules postoffice/pages/node_modules

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -206,16 +207,29 @@ def test_open_modes_are_mended_and_the_doctor_sees_them(run: Run, url: str, tmp_
     assert stat.S_IMODE(identity.stat().st_mode) == 0o600
 
 
+# A shell that runs the tests in the background may ignore SIGINT, and its children inherit that.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pennypost.cli import main
+main()
+"""
+
+
 def test_interrupted(url: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", "from pennypost.cli import main; main()", "inbox", "--watch", "--home", "bob",
-         "--office", url],
+        [sys.executable, "-c", INTERRUPTIBLE, "inbox", "--watch", "--home", "bob", "--office", url],
         cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not (tmp_path / "bob" / "pennypost.db").exists():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, talk = process.communicate(timeout=20)
+    try:
+        while not (tmp_path / "bob" / "pennypost.db").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == exit_codes.INTERRUPTED, talk
     assert "Traceback" not in talk
 
