@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select, text
+import msgspec
+from sqlalchemy import Connection, delete, func, select, text
 
 from pennypost.protocol.errors import DatabaseUnavailable
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.sets import insert_ignore
-from pennypost_postoffice.tables import samples
+from pennypost_postoffice.tables import feed, samples
 
 if TYPE_CHECKING:
     from pennypost_mint.runtime.metrics import Metrics
@@ -54,12 +55,20 @@ class Sample(NamedTuple):
     connections: int
     lightning: int | None
     bytes: int
+    reasons: str = "{}"
+    kept_until: int | None = None
+
+    @property
+    def by_code(self) -> dict[str, int]:
+        """The refused ones by code."""
+        return msgspec.json.decode(self.reasons, type=dict[str, int])
 
 
 class Point(NamedTuple):
-    """All processes in one stretch of time that ends at `at`: events and sat a second, milliseconds, bytes.
+    """All processes in one stretch of time that ends at `at`: events and sat a second, milliseconds, bytes, seconds
+    until the last of the mail goes, refused events a second by code.
 
-    None throughout where nobody took a sample, and of milliseconds where nothing was answered.
+    None throughout where nobody took a sample; of milliseconds where nothing was answered, of `kept` without mail.
     """
 
     at: int
@@ -71,11 +80,13 @@ class Point(NamedTuple):
     waiting: int | None = None
     connections: int | None = None
     bytes: int | None = None
+    kept: int | None = None
+    reasons: Mapping[str, float] | None = None
 
 
 class _Counts(NamedTuple):
     stored: float = 0.0
-    refused: float = 0.0
+    reasons: Mapping[str, float] = {}
     sat: float = 0.0
     answers: float = 0.0
     answer_seconds: float = 0.0
@@ -102,7 +113,7 @@ class Sampler:
 
     async def take(self, now: int) -> None:
         """Writes what happened since the last one, at Unix time `now`. Raises DatabaseUnavailable."""
-        size = await self._database.read(size_on)
+        size, (_, kept_until) = await self._database.read(lambda c: (size_on(c), horizon_on(c, now)))
         self._metrics.database_bytes.set(size)
         self._metrics.database_waiting.set(self._database.waiting)
         values = _values(self._metrics)
@@ -110,13 +121,14 @@ class Sampler:
         seconds = time.monotonic() - self._since
         self._before, self._since = counts, time.monotonic()
         buckets = {bound: count - before.buckets.get(bound, 0.0) for bound, count in counts.buckets.items()}
+        reasons = {code: int(count - before.reasons.get(code, 0.0)) for code, count in counts.reasons.items()}
         up = _one(values, "mint_lightning_up")
         row = Sample(
             at=now - now % EVERY,
             process=self._process,
             seconds=max(1, round(seconds)),
             stored=int(counts.stored - before.stored),
-            refused=int(counts.refused - before.refused),
+            refused=sum(reasons.values()),
             sat=int(counts.sat - before.sat),
             answers=int(counts.answers - before.answers),
             answer_us=int(1e6 * (counts.answer_seconds - before.answer_seconds)),
@@ -125,6 +137,8 @@ class Sampler:
             connections=int(_one(values, "office_connections")),
             lightning=int(up) if self._lightning and not isnan(up) else None,
             bytes=size,
+            reasons=msgspec.json.encode({code: count for code, count in reasons.items() if count}).decode(),
+            kept_until=kept_until,
         )
         await self._database.write(add_on, row)
 
@@ -146,7 +160,7 @@ def _counts(values: Mapping[str, list[tuple[dict[str, str], float]]]) -> _Counts
     events = values.get("office_events_total", ())
     return _Counts(
         stored=sum(value for labels, value in events if labels["code"] == "accepted"),
-        refused=sum(value for labels, value in events if labels["code"] not in NO_REFUSAL),
+        reasons={labels["code"]: value for labels, value in events if labels["code"] not in NO_REFUSAL},
         sat=_one(values, "office_stamps_sat_total"),
         answers=_one(values, "office_answer_seconds_count"),
         answer_seconds=_one(values, "office_answer_seconds_sum"),
@@ -174,6 +188,14 @@ def size_on(connection: Connection) -> int:
         return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
     pages = connection.execute(text("PRAGMA page_count")).scalar_one()
     return int(pages) * int(connection.execute(text("PRAGMA page_size")).scalar_one())
+
+
+def horizon_on(connection: Connection, now: int) -> tuple[int | None, int | None]:
+    """When the next stored event goes, and when the last does (Unix seconds)."""
+    until = feed.c.keep_until
+    # one end at a time: each is a single step in the index
+    first = connection.execute(select(func.min(until)).where(until > now)).scalar()
+    return first, connection.execute(select(func.max(until)).where(until > now)).scalar()
 
 
 def add_on(connection: Connection, sample: Sample) -> None:
@@ -206,6 +228,11 @@ def _point(at: int, taken: Sequence[Sample]) -> Point:
     covered = EVERY * len(times)
     answers = sum(each.answers for each in taken)
 
+    ends = [each.kept_until - each.at for each in taken if each.kept_until is not None]
+    reasons = Counter[str]()
+    for each in taken:
+        reasons.update(each.by_code)
+
     def most(name: str) -> int:
         return max(sum(getattr(each, name) for each in taken if each.at == time) for time in times)
 
@@ -219,6 +246,8 @@ def _point(at: int, taken: Sequence[Sample]) -> Point:
         waiting=most("waiting"),
         connections=most("connections"),
         bytes=max(each.bytes for each in taken),
+        kept=max(ends, default=None),
+        reasons={code: count / covered for code, count in reasons.items()},
     )
 
 
@@ -230,4 +259,4 @@ def latest(taken: Sequence[Sample], now: int) -> list[Sample]:
 
 def as_row(sample: Sample) -> dict[str, Any]:
     """A sample as JSON has it."""
-    return sample._asdict() | {"process": sample.process.hex()}
+    return sample._asdict() | {"process": sample.process.hex(), "reasons": sample.by_code}

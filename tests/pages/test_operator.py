@@ -686,6 +686,7 @@ async def test_a_sample_is_what_happened_since_the_last_one(house: House) -> Non
     last = (await _old(house))[-1]
     assert (last.at, last.stored, last.refused, last.sat, last.answers) == (1_000_001 * EVERY, 3, 1, 3, 4)
     assert last.connections == 1 and last.bytes > 0 and 0 < last.answer_us <= 4 * 20e6 and last.slow_us > 0
+    assert last.by_code == {"stamp-required": 1} and last.kept_until is not None
     await sampler.take((1_000_000 + 2) * EVERY + 2 * 86_400)
     assert [each.at for each in await _old(house)] == [1_000_002 * EVERY + 2 * 86_400]
 
@@ -693,6 +694,38 @@ async def test_a_sample_is_what_happened_since_the_last_one(house: House) -> Non
 async def _old(house: House) -> list[Sample]:
     """Samples of a time long ago: the office takes its own, of now."""
     return [each for each in await house.office.database.read(samples_on, 0) if each.at < 10**9]
+
+
+async def test_plots_go_on_over_restarts_and_add_processes_up(database_url: str, tmp_path: Path) -> None:
+    """Samples are rows of the database: of every process of the office, also of one that ended, for two days."""
+    # a while ago, so that the offices' own samples stand elsewhere in the plot
+    at = int(time.time()) // EVERY * EVERY - 600
+    found, files, page = {}, {}, ""
+    for turn in range(2):
+        async with open_house(tmp_path, database_url, operators=OPERATOR.pubkey) as opened, opened.relay() as relay:
+            await opened.pay(relay, [Author().sign(expires_in=3_600 if turn else 20 * 86_400)])
+            await relay.post(Author().sign())
+            if turn:
+                assert not (await relay.post(Author().sign(), "cashuA")).accepted
+            # both at one stroke of the clock, as if they had run beside each other
+            await Sampler(opened.office.database, opened.service.metrics, lightning=True).take(at)
+            browser = await Browser(opened).enter()
+            found = (await browser.get("/operator/health.json", hours="3")).json()
+            page = (await browser.get("/operator/health")).text
+            for name in ("reasons.json", "reasons.csv", "points.csv"):
+                files[name] = await browser.get(f"/operator/health/{name}", hours="3")
+            await browser.http.aclose()
+    told = next(each for each in found["points"] if each["at"] >= at)
+    reasons = {"stamp-required": 2 / EVERY, "stamp-malformed": 1 / EVERY}
+    assert (told["stored"] * EVERY, told["refused"] * EVERY, told["reasons"]) == (2, 3, reasons)
+    assert told["kept"] == pytest.approx(20 * 86_400 + 600, abs=3 * EVERY)
+    rows = [row for row in csv.DictReader(io.StringIO(files["reasons.csv"].text)) if int(row["at"]) == told["at"]]
+    assert {row["code"]: float(row["refused"]) for row in rows} == reasons
+    rows = [row for row in files["reasons.json"].json() if row["at"] == told["at"]]
+    assert {row["code"]: row["refused"] for row in rows} == reasons
+    points = {int(row["at"]): row for row in csv.DictReader(io.StringIO(files["points.csv"].text))}
+    assert float(points[told["at"]]["kept"]) == told["kept"]
+    assert 'class="key line0">stamp-required' in page and 'class="key line1">stamp-malformed' in page
 
 
 async def test_health_shows_the_horizon_and_the_refusals(browser: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pennypost_postoffice.operate.prices import toml_of
 from pennypost_postoffice.pages.markup import tag
 from pennypost_postoffice.pages.operator.charts import figure
 from pennypost_postoffice.pages.operator.gate import is_served
+from pennypost_postoffice.pages.operator.health import _refusals
 from pennypost_postoffice.pages.operator.view import Table
 from pennypost_postoffice.samples import EVERY, Point, Sample, quantile, series
 
@@ -94,9 +96,9 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula() -> None:
     assert [row[0] if row else "" for row in rows[1:]] == ["'=1+1", "'+1", "'-1", "'@x", "'\t=1", "plain", ""]
 
 
-def _sample(at: int, process: bytes = b"a", **values: int) -> Sample:
-    zero = dict.fromkeys(Sample._fields, 0) | {"at": at, "process": process, "seconds": EVERY}
-    return Sample(**(zero | values))  # type: ignore[arg-type]
+def _sample(at: int, process: bytes = b"a", **values: Any) -> Sample:
+    zero: dict[str, Any] = dict.fromkeys(Sample._fields, 0) | {"reasons": "{}", "kept_until": None}
+    return Sample(**(zero | {"at": at, "process": process, "seconds": EVERY} | values))
 
 
 def test_samples_of_several_processes_add_up() -> None:
@@ -106,10 +108,36 @@ def test_samples_of_several_processes_add_up() -> None:
         _sample(3_600, b"a", stored=30, waiting=9, connections=1, bytes=7),
     ]
     points = series(taken, 3_605, 3_600)
-    assert len(points) == 120 and points[-1] == Point(3_600, 1.0, 0.0, 0.0, None, None, 9, 1, 7)
-    assert points[-2] == Point(3_570, 3.0, 0.0, 2.0, 2.0, 9.0, 5, 9, 0)
+    assert len(points) == 120
+    assert points[-1] == Point(3_600, 1.0, 0.0, 0.0, None, None, 9, 1, 7, None, {})
+    assert points[-2] == Point(3_570, 3.0, 0.0, 2.0, 2.0, 9.0, 5, 9, 0, None, {})
     assert points[0] == Point(30)
     assert series([], 100, 3_600)[-1].stored is None
+
+
+def test_reasons_and_the_horizon_of_several_processes() -> None:
+    """Of stretches longer than a sample, too: rates are over the whole stretch, the horizon is the farthest."""
+    taken = [
+        _sample(7_140, b"a", refused=9, reasons='{"stamp-required":6,"banned":3}', kept_until=90_000),
+        _sample(7_170, b"a", refused=3, reasons='{"banned":3}', kept_until=86_400 + 7_170),
+        _sample(7_170, b"b", refused=12, reasons='{"stamp-required":12}', kept_until=86_400 + 7_140),
+    ]
+    points = series(taken, 7_200, 3 * 3_600)
+    assert points[-1].at == 7_200 and points[-1].reasons == {"stamp-required": 18 / 60, "banned": 6 / 60}
+    assert points[-1].refused == 24 / 60 and points[-1].kept == 86_400
+    assert (points[-2].reasons, points[-2].kept) == (None, None)
+
+
+def test_many_reasons_are_told_apart() -> None:
+    """Those met most have lines of their own, the others one; names and figures stand beside them as text."""
+    codes = [f"reason-{number}" for number in range(8)]
+    points = [Point(30), Point(60, reasons={code: (8 - at) / 60 for at, code in enumerate(codes)})]
+    made = _refusals(points, ("then", "now"))
+    keys = re.findall(r'class="key line(\d)">([^<]+)<', made)
+    assert keys == [*((str(at), f"reason-{at} {8 - at}.0") for at in range(5)), ("5", "others 6.0")]
+    assert made.count("<path") == 6
+    assert "none: nothing known" in _refusals([Point(30)], ("then", "now"))
+    assert "none: between 0.0 and 0.0" in _refusals([Point(30, reasons={})], ("then", "now"))
 
 
 QUANTILES: list[tuple[dict[float, float], float]] = [

@@ -21,7 +21,10 @@ def figure(
     *,
     bars: bool = False,
 ) -> Html:
-    """A plot of one or two named series from left to right; `ends` says when it begins and ends."""
+    """A plot of named series, six at most, from left to right; `ends` says when it begins and ends.
+
+    Of one or two the last values stand above it, of more in the legend.
+    """
     numbers = [value for _, values in lines for value in values if value is not None]
     top = _round(max(numbers, default=0.0))
     said = "; ".join(f"{name}: {_said(values, form)}" for name, values in lines)
@@ -40,8 +43,16 @@ def figure(
         role="img",
         aria_label=f"{title}, {ends[0]} to {ends[1]}. {said}",
     )
-    legend = tag("span", *(tag("span", name, class_=f"key line{number}") for number, (name, _) in enumerate(lines)))
-    now = " · ".join(_last(values, form) for _, values in lines)
+    few = len(lines) <= 2
+    legend = tag(
+        "span",
+        *(
+            tag("span", name if few else f"{name} {_last(values, form)}", class_=f"key line{number}")
+            for number, (name, values) in enumerate(lines)
+        ),
+        class_="keys",
+    )
+    now = " · ".join(_last(values, form) for _, values in lines) if few else ""
     return tag(
         "figure",
         tag("figcaption", tag("span", title, class_="name"), tag("span", now, class_="now"), class_="title"),

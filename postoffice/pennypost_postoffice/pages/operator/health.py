@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
-
-from sqlalchemy import Connection, func, select
 
 from pennypost_postoffice.operate.books import report_on
 from pennypost_postoffice.pages.markup import Html, inside, tag
 from pennypost_postoffice.pages.operator.charts import figure
 from pennypost_postoffice.pages.operator.house import House
 from pennypost_postoffice.pages.operator.view import Row, Table, View, cards, notice, size, span, table
-from pennypost_postoffice.samples import Point, as_row, latest, samples_on, series
-from pennypost_postoffice.tables import feed
+from pennypost_postoffice.samples import Point, as_row, horizon_on, latest, samples_on, series
 
 PATH = "/operator/health"
 TITLE = "Health"
@@ -41,7 +38,14 @@ PROCESSES: Mapping[str, Any] = {
     "waiting": ("Waiting", "number"),
     "lightning": ("Lightning", "text"),
 }
-POINTS: Mapping[str, Any] = {name: (name, "number") for name in Point._fields}
+POINTS: Mapping[str, Any] = {name: (name, "number") for name in Point._fields if name != "reasons"}
+REASONS: Mapping[str, Any] = {
+    "at": ("Until", "time"),
+    "code": ("Reason", "text"),
+    "refused": ("A second", "number"),
+}
+LINES = 5
+"""Reasons with a line of their own in the plot; the others share one."""
 
 
 async def read(house: House, query: Mapping[str, str], _key: str) -> View:
@@ -74,6 +78,7 @@ async def read(house: House, query: Mapping[str, str], _key: str) -> View:
             "The first sample is taken half a minute after a start.",
         ),
         "points": Table("Over time", POINTS, [each._asdict() for each in points]),
+        "reasons": Table("Refusals over time", REASONS, _by_reason(points)),
     }
     present = next((each for each in reversed(points) if each.stored is not None), Point(now))
     body = [
@@ -81,7 +86,7 @@ async def read(house: House, query: Mapping[str, str], _key: str) -> View:
         _lightning([each.lightning for each in living]),
         _figures(present, until, now),
         _plots(points, hours),
-        *(table(PATH, name, each) for name, each in tables.items() if name != "points"),
+        *(table(PATH, name, each) for name, each in tables.items() if name not in ("points", "reasons")),
     ]
     data = {
         "now": present._asdict(),
@@ -93,14 +98,6 @@ async def read(house: House, query: Mapping[str, str], _key: str) -> View:
         "days": days,
     }
     return View(TITLE, data, inside(body), tables)
-
-
-def horizon_on(connection: Connection, now: int) -> tuple[int | None, int | None]:
-    """When the next stored event goes, and when the last does (Unix seconds)."""
-    until = feed.c.keep_until
-    # one end at a time: each is a single step in the index
-    first = connection.execute(select(func.min(until)).where(until > now)).scalar()
-    return first, connection.execute(select(func.max(until)).where(until > now)).scalar()
 
 
 def _figures(present: Point, until: tuple[int | None, int | None], now: int) -> Html:
@@ -160,14 +157,45 @@ def _plots(points: list[Point], hours: int) -> Html:
         figure(
             "Database, MiB", [("Size", [None if each.bytes is None else each.bytes / 2**20 for each in points])], ends
         ),
+        figure(
+            "Mail is kept for, days",
+            [("Kept", [None if each.kept is None else each.kept / DAY for each in points])],
+            ends,
+        ),
+        _refusals(points, ends),
     ]
     files = tag(
         "span",
         *(
-            tag("a", kind.upper(), href=f"{PATH}/points.{kind}?hours={hours}", download=True)
+            tag("a", f"{title} {kind.upper()}".strip(), href=f"{PATH}/{name}.{kind}?hours={hours}", download=True)
+            for name, title in (("points", ""), ("reasons", "Refusals"))
             for kind in ("csv", "json")
         ),
         class_="files",
     )
     head = tag("div", tag("h2", "Over time", id="points"), choice, files, class_="title")
     return tag("section", head, tag("div", *plots, class_="charts"))
+
+
+def _refusals(points: list[Point], ends: tuple[str, str]) -> Html:
+    """A line for each of the reasons that were met most, and one for all others."""
+    sums = Counter[str]()
+    for each in points:
+        sums.update(each.reasons or {})
+    own = [code for code, _ in sums.most_common(LINES)]
+    lines = [(code, [_a_minute(each, [code]) for each in points]) for code in own]
+    if rest := sums.keys() - set(own):
+        lines.append(("others", [_a_minute(each, rest) for each in points]))
+    return figure("Refused, events a minute", lines or [("none", [_a_minute(each, ()) for each in points])], ends)
+
+
+def _a_minute(point: Point, codes: Collection[str]) -> float | None:
+    return None if point.reasons is None else 60 * sum(point.reasons.get(code, 0.0) for code in codes)
+
+
+def _by_reason(points: list[Point]) -> list[Row]:
+    return [
+        {"at": each.at, "code": code, "refused": value}
+        for each in points
+        for code, value in sorted((each.reasons or {}).items())
+    ]
