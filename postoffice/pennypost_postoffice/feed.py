@@ -35,11 +35,10 @@ _OFFSET = struct.Struct(">I")
 WAKE = 100
 """Readers woken at once, so that thousands of them do not keep everyone else from being served."""
 
-SHARED = 1_000
-SMALL = 4_096
-"""Looks that are shared at once, and bytes of one that is kept for those who are woken later."""
-
 Gone = Callable[[], Awaitable[None]]
+
+Look = tuple[int, int]
+"""What is looked for: behind which number, and how many."""
 
 _ADVANCE = (
     update(feed_head)
@@ -140,7 +139,7 @@ class Waiter:
 
 
 class Feed:
-    """Reads the feed, and lets readers wait for it. Readers behind the same number share one look at the database."""
+    """Reads the feed, and lets readers wait for it. Readers behind the same number share looks at the database."""
 
     def __init__(self, office: Office) -> None:
         self._office = office
@@ -150,8 +149,10 @@ class Feed:
         self._waiters: Places[Waiter] = Places()
         self._reading = 0
         self._closed = False
-        self._reads: dict[tuple[int, int], asyncio.Task[bytes]] = {}
-        self._reads_of = (0, 0)
+        self._looks: dict[Look, asyncio.Task[bytes]] = {}
+        """Under way, by what they look for."""
+        self._next_looks: dict[Look, asyncio.Task[bytes]] = {}
+        """Those that begin when the ones under way are done."""
 
     @property
     def waiters(self) -> int:
@@ -265,26 +266,26 @@ class Feed:
             self._reading -= 1
 
     async def _read(self, after: int, limit: int) -> bytes:
-        """One look for all who ask the same within one second and one state of the feed."""
-        now = self._office.now()
-        if self._reads_of != (self._turn, now):
-            self._reads_of, self._reads = (self._turn, now), {}
-        reads, key = self._reads, (after, limit)
-        task = reads.get(key)
+        """One look for all who asked the same before it began: it sees whatever was deleted or over when they asked,
+        at whichever process."""
+        look = (after, limit)
+        task = self._next_looks.get(look)
         if task is None:
-            task = asyncio.ensure_future(self._office.database.read(headers_on, after, limit, now))
-            if len(reads) < SHARED:
-                reads[key] = task
-                task.add_done_callback(partial(_forget, reads, key))
+            task = self._next_looks[look] = asyncio.ensure_future(self._look(look))
         return await asyncio.shield(task)
+
+    async def _look(self, look: Look) -> bytes:
+        if (before := self._looks.get(look)) is not None:
+            await asyncio.wait((before,))
+        # from here on whoever comes has a look of his own
+        task = self._looks[look] = self._next_looks.pop(look)
+        try:
+            return await self._office.database.read(headers_on, *look, self._office.now())
+        finally:
+            if self._looks[look] is task:
+                del self._looks[look]
 
 
 def _end(future: asyncio.Future[None], _by: object = None) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _forget(reads: dict[tuple[int, int], asyncio.Task[bytes]], key: tuple[int, int], task: asyncio.Task[bytes]) -> None:
-    """Only what is small is kept: as all who were woken at once ask for the same."""
-    if task.cancelled() or task.exception() is not None or len(task.result()) > SMALL:
-        reads.pop(key, None)

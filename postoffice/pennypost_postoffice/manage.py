@@ -46,11 +46,11 @@ class Manage:
 
     def __init__(self, office: Office) -> None:
         self._office = office
-        self._operators = Operators(lambda: office.settings, office.now)
+        self._operators = Operators(office.database, lambda: office.settings, lambda: office.now())
 
-    def authorize(self, header: str | None, body: bytes) -> None:
-        """Raises HttpAuthInvalid, and NotFound where nobody may manage."""
-        self._operators.authorize(header, urls=spellings(self._office.settings.url), method="POST", body=body)
+    async def authorize(self, header: str | None, body: bytes) -> None:
+        """Raises HttpAuthInvalid, DatabaseUnavailable, and NotFound where nobody may manage."""
+        await self._operators.authorize(header, urls=spellings(self._office.settings.url), method="POST", body=body)
 
     async def answer(self, body: bytes) -> bytes:
         """The answer to a request that is allowed: `{"result"}` or `{"error"}`. Raises DatabaseUnavailable."""

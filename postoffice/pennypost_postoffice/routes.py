@@ -89,7 +89,7 @@ def office_router(office: Office, *, has_mint: bool) -> APIRouter:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != RPC_TYPE:
             raise NotFound
         body = await read_body(office, request)
-        manage.authorize(request.headers.get("authorization"), body)
+        await manage.authorize(request.headers.get("authorization"), body)
         return Response(await manage.answer(body), media_type=RPC_TYPE, headers=ANYONE)
 
     @router.get("/v1/headers", summary="Headers of stealth wraps behind a number", response_class=Response)

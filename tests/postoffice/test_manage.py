@@ -7,16 +7,20 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
+from sqlalchemy import func, select
 
 from pennypost.protocol.event import Event
 from pennypost.protocol.nip98 import http_auth
+from pennypost_postoffice import operators
 from pennypost_postoffice.manage import METHODS, RPC_TYPE
+from pennypost_postoffice.tables import signed_requests
 from tests.postoffice.house import Author, House, open_house
 from tests.support.foreign import node
 
@@ -101,6 +105,41 @@ async def test_a_foreign_signer_is_understood(managed: House) -> None:
     answer = await _post(managed, made["body"].encode(), made["authorization"])
     assert answer.status_code == 200
     assert set(answer.json()["result"]) == METHODS.keys() - {"supportedmethods"}
+
+
+async def test_a_signed_request_is_taken_once_by_all_processes(address: str, tmp_path: Path) -> None:
+    """Two processes on PostgreSQL; on SQLite, where there is one, before and after a restart."""
+    body = b'{"method":"supportedmethods","params":[]}'
+    public = {"public_url": "http://office.example", "operators": OPERATOR.pubkey}
+    header = ""
+    async with AsyncExitStack() as stack:
+        for number in range(2):
+            async with AsyncExitStack() as process:
+                house = await process.enter_async_context(open_house(tmp_path, address, **public))
+                header = header or _sign(house, body)
+                url = f"http://127.0.0.1:{house.settings.port}/"
+                async with httpx.AsyncClient(trust_env=False) as http:
+                    headers = {"content-type": RPC_TYPE, "authorization": header}
+                    answers = await asyncio.gather(*(http.post(url, content=body, headers=headers) for _ in range(3)))
+                found = sorted(each.status_code for each in answers)
+                assert found == ([401, 401, 401] if number else [200, 401, 401])
+                if address:
+                    # it goes on while the next one runs
+                    stack.push_async_exit(process.pop_all())
+
+
+async def test_what_was_signed_is_forgotten_when_it_is_over(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "REMEMBERED", 3)
+    database, event = house.office.database, secrets.token_bytes(32)
+
+    async def use(event_id: bytes, now: int) -> bool:
+        return await database.write(operators.use_on, event_id, now + 120, now)
+
+    assert [await use(event, 1_000), await use(event, 1_000), await use(event, 1_120)] == [True, False, False]
+    assert [await use(secrets.token_bytes(32), 1_120) for _ in range(3)] == [True, True, False]
+    assert await use(event, 1_121)
+    found = await database.read(lambda c: c.execute(select(func.count()).select_from(signed_requests)).scalar_one())
+    assert found == 3
 
 
 # --- methods

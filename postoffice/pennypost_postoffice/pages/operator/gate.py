@@ -88,7 +88,7 @@ class Gate:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._operators = Operators(house.settings, house.now)
+        self._operators = Operators(house.database, house.settings, house.now)
         self._sources = Sources(house.settings().proxies)
         self._tries = TokenBucket(SIGN_IN_RATE, SIGN_IN_BURST, monotonic)
 
@@ -135,16 +135,17 @@ class Gate:
             self.check_origin(headers)
         url = self._house.settings().url + LOGIN
         with self._wrong_is_charged(scope):
-            event = self._operators.authorize(headers.get("authorization"), urls=(url,), method="POST", body=body)
-            return self._set(await self._house.database.write(begin_on, event.pubkey, event.id, self._house.now()))
+            header = headers.get("authorization")
+            event = await self._operators.authorize(header, urls=(url,), method="POST", body=body)
+            return self._set(await self._house.database.write(begin_on, event.pubkey, self._house.now()))
 
-    def use_signature(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+    async def use_signature(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Lets one GET pass that an operator signed (NIP-98) for its whole address, query and all; each once, as with
         management (NIP-86). Raises HttpAuthInvalid, NotFound where no key may, and TooMany after wrong ones."""
         query = scope["query_string"].decode("latin-1")
         url = self._house.settings().url + scope["path"] + f"?{query}" * bool(query)
         with self._wrong_is_charged(scope):
-            self._operators.authorize(headers.get("authorization"), urls=(url,), method="GET", body=b"")
+            await self._operators.authorize(headers.get("authorization"), urls=(url,), method="GET", body=b"")
 
     async def sign_out(self, session: Session) -> str:
         """The cookie that ends it in the browser, too."""

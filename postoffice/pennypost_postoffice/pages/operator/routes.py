@@ -88,7 +88,7 @@ def operator_router(house: House) -> APIRouter:
 
     async def read_file(request: Request, name: str) -> View:
         if is_signed(request.headers):
-            gate.use_signature(request.scope, request.headers)
+            await gate.use_signature(request.scope, request.headers)
         else:
             await gate.session(request.headers)
         # a file has no forms, so it needs no key for them

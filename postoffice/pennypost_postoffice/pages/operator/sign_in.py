@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, select
 
-from pennypost.protocol.errors import HttpAuthInvalid, LinkInvalid
-from pennypost.protocol.nip98 import WINDOW
+from pennypost.protocol.errors import LinkInvalid
 from pennypost_mint.runtime.sets import insert_ignore
 from pennypost_postoffice.tables import sign_ins
 
@@ -25,8 +24,8 @@ SESSION_SECONDS = 2 * 3_600
 MOST = 1_000
 """Rows of the table; past it the oldest go."""
 
-LINK, SESSION, USED = "link", "session", "used"
-"""Purposes of a row. `used`: an event (NIP-98) that signed somebody in, so that it does so once at all processes."""
+LINK, SESSION = "link", "session"
+"""Purposes of a row."""
 
 _SECRET = re.compile(r"[0-9a-f]{64}")
 _c = sign_ins.c
@@ -69,12 +68,8 @@ def use_link_on(connection: Connection, secret: str, now: int) -> str:
     return _add(connection, SESSION, None, now, now + SESSION_SECONDS)
 
 
-def begin_on(connection: Connection, pubkey: str, event_id: str, now: int) -> str:
-    """The secret of a session for an operator's key (hex) that signed an event. Raises HttpAuthInvalid for one used."""
-    name = sha256(b"pennypost/nip98" + bytes.fromhex(event_id)).digest()
-    row = (name, USED, None, now + 2 * WINDOW)
-    if not insert_ignore(connection, sign_ins, ("hash", "purpose", "pubkey", "until"), [row], "hash"):
-        raise HttpAuthInvalid("it was used before")
+def begin_on(connection: Connection, pubkey: str, now: int) -> str:
+    """The secret of a session for an operator's key (hex) that signed a request, which is used up (operators.py)."""
     return _add(connection, SESSION, bytes.fromhex(pubkey), now, now + SESSION_SECONDS)
 
 
@@ -92,7 +87,7 @@ def end_on(connection: Connection, secret: str) -> None:
 
 def end_all_on(connection: Connection) -> int:
     """Signs everybody out and voids all links; how many there were."""
-    return connection.execute(delete(sign_ins).where(_c.purpose != USED)).rowcount
+    return connection.execute(delete(sign_ins).where(_c.purpose.in_((LINK, SESSION)))).rowcount
 
 
 def _add(connection: Connection, purpose: str, pubkey: bytes | None, now: int, until: int) -> str:
