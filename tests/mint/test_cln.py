@@ -1,5 +1,7 @@
 """Core Lightning: against its published schema, since no such node runs here; and what a broken one could answer.
 
+What the adapter sends and what the stand-in answers is held against `tests.support.published.cln` in every test.
+
 What every adapter must hold, this one too, is in `test_tills`.
 """
 
@@ -10,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pennypost.protocol.bolt11 import parse_invoice
@@ -20,6 +23,7 @@ from pennypost_mint.lightning.bolt11 import encode_invoice
 from pennypost_mint.lightning.cln import ClnNode
 from tests.support.cln import RUNE, ClnRest
 from tests.support.http import Certificates, HttpServer, Request, certificates
+from tests.support.published.cln import METHODS, judge
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture
-async def book() -> ClnRest:
-    return ClnRest()
+async def book() -> AsyncIterator[ClnRest]:
+    book = ClnRest()
+    yield book
+    assert book.strays == []
 
 
 @pytest.fixture
@@ -255,15 +261,76 @@ def test_another_node_has_another_till() -> None:
     assert len(first.till) <= 32
 
 
+def channel(msat: int, state: str, **more: str) -> dict[str, Any]:
+    return {
+        "peer_id": "02" + HASH,
+        "our_amount_msat": msat,
+        "amount_msat": 10_000_000,
+        "funding_txid": HASH,
+        "funding_output": 0,
+        "connected": True,
+        "state": state,
+        "channel_id": HASH,
+    } | more
+
+
 async def test_the_balance_is_what_lies_in_open_channels(
     node: ClnNode, book: ClnRest, server: HttpServer, files: Certificates
 ) -> None:
     book.channels = [
-        {"our_amount_msat": 5_000, "state": "CHANNELD_NORMAL"},
-        {"our_amount_msat": "2000msat", "state": "CHANNELD_NORMAL"},
-        {"our_amount_msat": 9_000, "state": "ONCHAIN"},
+        channel(5_000, "CHANNELD_NORMAL", short_channel_id="103x1x0"),
+        channel(2_000, "CHANNELD_NORMAL", short_channel_id="104x1x0"),
+        channel(8_000, "CHANNELD_AWAITING_LOCKIN"),
+        channel(9_000, "ONCHAIN", short_channel_id="105x1x0"),
     ]
     assert await node.balance() == 7
     refused = ClnNode.open(server.url, "another-rune", files.ca)
     assert await refused.balance() is None
     await refused.close()
+
+
+# What the stand-in is held against: it must be able to tell.
+
+UNPAID = {"label": "x", "payment_hash": HASH, "status": "unpaid", "expires_at": 1, "created_index": 1, "bolt11": "ln"}
+ORDER = {"amount_msat": 1_000, "label": "x", "description": "d", "expiry": 60}
+JUDGED: list[tuple[str, str, dict[str, Any], int, Any, bool]] = [
+    ("paid", "listinvoices", {"payment_hash": HASH}, 201, {"invoices": [GOOD]}, True),
+    ("unpaid", "listinvoices", {"payment_hash": HASH}, 201, {"invoices": [UNPAID]}, True),
+    ("waited for", "waitanyinvoice", {"lastpay_index": 0, "timeout": 60}, 201, GOOD, True),
+    ("timed out", "waitanyinvoice", {"timeout": 60}, 500, {"code": 904, "message": ""}, True),
+    ("a parameter nobody knows", "invoice", ORDER | {"amount": 1}, 500, {"code": -32602, "message": ""}, False),
+    ("no label", "invoice", {"amount_msat": 1, "description": ""}, 500, {"code": -32602, "message": ""}, False),
+    ("an amount as text", "invoice", ORDER | {"amount_msat": "1sat"}, 500, {"code": -32602, "message": ""}, False),
+    ("unpaid, with an amount received", "listinvoices", {}, 201, {"invoices": [GOOD | {"status": "unpaid"}]}, False),
+    ("paid, without an index", "waitanyinvoice", {}, 201, UNPAID | {"status": "paid"}, False),
+    ("unpaid, waited for", "waitanyinvoice", {}, 201, UNPAID, False),
+    ("a hash in upper case", "listinvoices", {}, 201, {"invoices": [UNPAID | {"payment_hash": "AA" * 32}]}, False),
+    ("another status", "listinvoices", {}, 200, {"invoices": []}, False),
+    ("a code of another method", "listinvoices", {}, 500, {"code": 904, "message": ""}, False),
+    ("another method", "pay", {}, 201, {}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "status", "answer", "fits"), [row[1:] for row in JUDGED], ids=[row[0] for row in JUDGED]
+)
+def test_what_is_published_tells_right_from_wrong(
+    name: str, parameters: dict[str, Any], status: int, answer: Any, fits: bool
+) -> None:
+    assert (judge("POST", f"/v1/{name}", parameters, status, answer) == []) is fits
+
+
+READ = [
+    ("invoice", clns._Made),
+    ("listinvoices", clns._List),
+    ("waitanyinvoice", clns._Found),
+    ("listfunds", clns._Funds),
+]
+
+
+@pytest.mark.parametrize(("name", "read"), READ, ids=[row[0] for row in READ])
+def test_the_adapter_needs_nothing_that_is_not_published(name: str, read: type[msgspec.Struct]) -> None:
+    needed = {field.name for field in msgspec.structs.fields(read) if field.required}
+    response = METHODS[name].response
+    for each in response.get("oneOf", [response]):
+        assert needed <= set(each["required"])

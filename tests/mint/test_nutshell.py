@@ -1,6 +1,7 @@
 """The cashu package's backends behind a child process: its FakeWallet, and Blink and Strike by their published shapes.
 
-No Blink and no Strike account is used here. LNbits and LND by gRPC are real, in `test_tills`.
+No Blink and no Strike account is used here: what the package sends and what the stand-in answers is held against
+`tests.support.published` in every test. LNbits and LND by gRPC are real, in `test_tills`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import ast
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from pennypost_mint.runtime.database import Database, database_url, open_databas
 from pennypost_mint.runtime.settings import Settings
 from tests.mint.places import cashu_python
 from tests.support.http import HttpServer, Request
+from tests.support.published import blink, strike
 
 
 @pytest.fixture
@@ -50,67 +54,104 @@ class Service:
         self.broken: tuple[int, Any] | None = None
         self.surplus = 0
         self.keys: set[str] = set()
+        self.orders: list[dict[str, Any]] = []
+        """What invoices were asked for with."""
+        self.strays: list[str] = []
+        """What of any call, or of its answer, does not fit what is published."""
 
     async def blink(self, request: Request) -> tuple[int, Any]:
         """Blink's GraphQL API (dev.blink.sv)."""
         self.keys.add(request.headers.get("x-api-key", ""))
         if self.broken is not None:
             return self.broken
-        asked = request.json()
-        given = asked["variables"].get("input", {})
-        if "lnInvoiceCreateOnBehalfOfRecipient" in asked["query"]:
-            assert given["recipientWalletId"] == "wallet-btc"
-            made = invoice_for(int(given["amount"]) + self.surplus)
-            self.states[made] = "PENDING"
-            invoice = {"paymentRequest": made, "paymentHash": "", "paymentSecret": "", "satoshis": int(given["amount"])}
-            return 200, {"data": {"lnInvoiceCreateOnBehalfOfRecipient": {"invoice": invoice, "errors": []}}}
-        if "lnInvoicePaymentStatus" in asked["query"]:
-            status = self.states.get(given["paymentRequest"])
-            errors = [] if status else [{"message": "secret", "path": None, "code": "NOT_FOUND"}]
-            return 200, {"data": {"lnInvoicePaymentStatus": {"errors": errors, "status": status}}}
         wallets = [
-            {"id": "wallet-usd", "walletCurrency": "USD", "balance": 5},
-            {"id": "wallet-btc", "walletCurrency": "BTC", "balance": 7},
+            {"__typename": "UsdWallet", "id": "wallet-usd", "walletCurrency": "USD", "balance": 5},
+            {"__typename": "BTCWallet", "id": "wallet-btc", "walletCurrency": "BTC", "balance": 7},
         ]
-        return 200, {"data": {"me": {"defaultAccount": {"wallets": wallets}}}}
+        root = {
+            "me": {"id": "me", "defaultAccount": {"__typename": "ConsumerAccount", "id": "a", "wallets": wallets}},
+            "lnInvoicePaymentStatus": self._blink_status,
+            "lnInvoiceCreateOnBehalfOfRecipient": self._blink_invoice,
+        }
+        answer, found = blink.execute(root, request.json())
+        self.strays += found
+        return (200 if "data" in answer else 400), answer
+
+    def _blink_invoice(self, _info: Any, input: dict[str, Any]) -> dict[str, Any]:
+        assert input["recipientWalletId"] == "wallet-btc"
+        self.orders.append(input)
+        made = invoice_for(input["amount"] + self.surplus)
+        self.states[made] = "PENDING"
+        read = parse_invoice(made)
+        invoice = {
+            "paymentRequest": made,
+            "paymentHash": read.payment_hash.hex(),
+            "paymentSecret": "00" * 32,
+            "satoshis": input["amount"],
+        }
+        return {"invoice": invoice, "errors": []}
+
+    def _blink_status(self, _info: Any, input: dict[str, Any]) -> dict[str, Any]:
+        status = self.states.get(input["paymentRequest"])
+        error = {"__typename": "GraphQLApplicationError", "message": "secret", "path": None, "code": "NOT_FOUND"}
+        return {"errors": [] if status else [error], "status": status}
 
     async def strike(self, request: Request) -> tuple[int, Any]:
         """Strike's API (docs.strike.me): invoices, their quotes, balances."""
         self.keys.add(request.headers.get("authorization", "").removeprefix("Bearer "))
         if self.broken is not None:
             return self.broken
-        match request.method, request.path.split("/")[2:]:
+        body = request.json() if request.body else None
+        status, answer = self._strike(request.method, request.path.split("/")[2:], body)
+        self.strays += strike.judge(request.method, request.path, body, status, answer)
+        return status, answer
+
+    def _strike(self, verb: str, path: list[str], body: Any) -> tuple[int, Any]:
+        match verb, path:
             case "GET", ["balances"]:
-                return 200, [{"currency": "BTC", "current": "0.1", "outgoing": "0", "available": "0.1", "total": "0.1"}]
+                amounts = ("current", "pending", "outgoing", "reserved", "available", "total")
+                return 200, [{"currency": "BTC"} | dict.fromkeys(amounts, "0.1")]
             case "POST", ["invoices"]:
-                name = secrets.token_hex(16)
+                name = str(uuid.uuid4())
                 self.states[name] = "UNPAID"
-                self._amount = request.json()["amount"]
-                return 201, {
-                    "invoiceId": name,
-                    "amount": self._amount,
-                    "state": "UNPAID",
-                    "created": "2026-01-01T00:00:00+00:00",
-                    "description": request.json()["description"],
-                    "issuerId": "x",
-                    "receiverId": "x",
-                }
+                self.orders.append(body)
+                return 201, self._strike_invoice(name)
             case "POST", ["invoices", _, "quote"]:
-                sat = round(float(self._amount["amount"]) * 10**8)
+                amount = self.orders[-1]["amount"]
+                sat = int(Decimal(amount["amount"]) * 10**8)
                 return 201, {
-                    "quoteId": "x",
+                    "quoteId": str(uuid.uuid4()),
                     "description": "x",
                     "lnInvoice": invoice_for(sat + self.surplus),
                     "expiration": "2026-01-01T01:00:00+00:00",
                     "expirationInSec": 3_600,
-                    "sourceAmount": self._amount,
-                    "targetAmount": self._amount,
+                    "sourceAmount": amount,
+                    "targetAmount": amount,
                     "conversionRate": {"amount": "1", "sourceCurrency": "BTC", "targetCurrency": "BTC"},
                 }
             case "GET", ["invoices", name] if name in self.states:
-                return 200, {"invoiceId": name, "amount": self._amount, "state": self.states[name]}
+                return 200, self._strike_invoice(name)
             case _:
                 return 404, {"data": {"status": 404, "code": "NOT_FOUND", "message": "secret"}}
+
+    def _strike_invoice(self, name: str) -> dict[str, Any]:
+        return {
+            "invoiceId": name,
+            "amount": self.orders[-1]["amount"],
+            "state": self.states[name],
+            "created": "2026-01-01T00:00:00+00:00",
+            "description": self.orders[-1]["description"],
+            "correlationId": self.orders[-1]["correlationId"],
+            "issuerId": str(uuid.UUID(int=1)),
+            "receiverId": str(uuid.UUID(int=1)),
+        }
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    assert service.strays == []
 
 
 # What each service says of an invoice, and what that is to us.
@@ -123,14 +164,14 @@ SAYS = {
         "CANCELLED": Progress.LOST,
     },
 }
+LONGEST = {"blink": 639, "strike": 200}
 KEYS = {"blink": "MINT_BLINK_KEY", "strike": "MINT_STRIKE_KEY"}
 
 
 @pytest.mark.parametrize("name", SAYS)
 async def test_a_service_by_its_published_shapes(
-    database: Database, name: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, service: Service, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = Service()
     server = HttpServer(getattr(service, name))
     await server.start()
     path = "/graphql" if name == "blink" else ""
@@ -162,6 +203,11 @@ async def test_a_service_by_its_published_shapes(
             await node.create_invoice(10, "", 600)
         service.surplus = 0
 
+        # as long as a service takes, whatever a buyer's wallet asks for
+        for memo, longest in (("m" * 700, LONGEST[name]), ("é" * 700, min(LONGEST[name], 319))):
+            await node.create_invoice(1, memo, 600)
+            assert service.orders[-1]["memo" if name == "blink" else "description"] == memo[:longest]
+
         for broken in ((500, {"message": "secret"}), (200, b"<html>"), (200, []), (401, {"detail": "secret"})):
             service.broken = broken
             for ask in (node.create_invoice(1, "", 60), node.check()):
@@ -175,8 +221,77 @@ async def test_a_service_by_its_published_shapes(
         await server.stop()
 
 
-async def test_nothing_is_lost_when_either_process_ends(database: Database) -> None:
-    service = Service()
+BTC: dict[str, Any] = {"amount": "0.00000010", "currency": "BTC"}
+INVOICE = {
+    "invoiceId": str(uuid.UUID(int=1)),
+    "amount": BTC,
+    "state": "UNPAID",
+    "created": "2026-01-01T00:00:00Z",
+    "issuerId": str(uuid.UUID(int=1)),
+    "receiverId": str(uuid.UUID(int=1)),
+}
+ORDER = {"amount": BTC, "description": "d" * 200, "correlationId": "c" * 40}
+ERROR = {"data": {"status": 404, "code": "NOT_FOUND", "message": ""}}
+JUDGED: list[tuple[str, str, str, Any, int, Any, bool]] = [
+    ("an invoice", "POST", "/v1/invoices", ORDER, 201, INVOICE, True),
+    ("looked up", "GET", "/v1/invoices/x", None, 200, INVOICE, True),
+    ("an error", "GET", "/v1/invoices/x", None, 404, ERROR, True),
+    ("a description too long", "POST", "/v1/invoices", ORDER | {"description": "d" * 201}, 201, INVOICE, False),
+    (
+        "an amount as a number",
+        "POST",
+        "/v1/invoices",
+        {"amount": {"amount": 1, "currency": "BTC"}},
+        201,
+        INVOICE,
+        False,
+    ),
+    ("sat", "POST", "/v1/invoices", {"amount": {"amount": "1", "currency": "SAT"}}, 201, INVOICE, False),
+    ("a field nobody knows", "POST", "/v1/invoices", ORDER | {"memo": ""}, 201, INVOICE, False),
+    ("a state nobody knows", "GET", "/v1/invoices/x", None, 200, INVOICE | {"state": "SETTLED"}, False),
+    ("no state", "GET", "/v1/invoices/x", None, 200, {**INVOICE, "state": None}, False),
+    ("another status", "POST", "/v1/invoices", ORDER, 200, INVOICE, False),
+    ("an error without a code", "GET", "/v1/invoices/x", None, 404, {"data": {"status": 404}}, False),
+    ("a route nobody knows", "GET", "/v1/invoice/x", None, 200, INVOICE, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "status", "answer", "fits"), [row[1:] for row in JUDGED], ids=[row[0] for row in JUDGED]
+)
+def test_what_strike_publishes_tells_right_from_wrong(
+    verb: str, path: str, body: Any, status: int, answer: Any, fits: bool
+) -> None:
+    assert (strike.judge(verb, path, body, status, answer) == []) is fits
+
+
+MADE = """mutation x($input: LnInvoiceCreateOnBehalfOfRecipientInput!) {
+    lnInvoiceCreateOnBehalfOfRecipient(input: $input) { invoice { paymentRequest satoshis } errors { message } }
+}"""
+BLINK: list[tuple[str, str, dict[str, Any], bool]] = [
+    ("an amount as text", MADE, {"amount": "10", "recipientWalletId": "w", "memo": "m" * 639}, True),
+    ("a memo too long", MADE, {"amount": 10, "recipientWalletId": "w", "memo": "m" * 640}, False),
+    ("an amount below zero", MADE, {"amount": -1, "recipientWalletId": "w"}, False),
+    ("an amount with a point", MADE, {"amount": "1.5", "recipientWalletId": "w"}, False),
+    ("no wallet", MADE, {"amount": 10}, False),
+    ("an argument nobody knows", MADE, {"amount": 10, "recipientWalletId": "w", "expiry": 5}, False),
+    ("a field nobody knows", MADE.replace("satoshis", "sats"), {"amount": 10, "recipientWalletId": "w"}, False),
+    ("an answer without its errors", MADE, {"amount": 11, "recipientWalletId": "w"}, False),
+]
+
+
+@pytest.mark.parametrize(("query", "given", "fits"), [row[1:] for row in BLINK], ids=[row[0] for row in BLINK])
+def test_what_blink_publishes_tells_right_from_wrong(query: str, given: dict[str, Any], fits: bool) -> None:
+    def made(_info: Any, input: dict[str, Any]) -> dict[str, Any]:
+        invoice = {"paymentRequest": "ln", "satoshis": input["amount"]}
+        return {"invoice": invoice} if input["amount"] == 11 else {"invoice": invoice, "errors": []}
+
+    root = {"lnInvoiceCreateOnBehalfOfRecipient": made}
+    _, found = blink.execute(root, {"query": query, "variables": {"input": given}})
+    assert (found == []) is fits
+
+
+async def test_nothing_is_lost_when_either_process_ends(database: Database, service: Service) -> None:
     server = HttpServer(service.strike)
     await server.start()
     settings: Any = (database, cashu_python(), "strike", {"MINT_STRIKE_KEY": "k"})
@@ -211,9 +326,10 @@ async def test_a_child_whose_mint_is_gone_ends_and_leaves_nothing(database: Data
     await node.close()
 
 
-async def test_a_service_that_hangs_keeps_nobody_waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_hangs_keeps_nobody_waiting(
+    database: Database, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The package's HTTP clients have no time limit; the child has, and around it we have another."""
-    service = Service()
     server = HttpServer(service.strike)
     await server.start()
     node = NutshellNode(database, cashu_python(), "strike", {"MINT_STRIKE_KEY": "k"}, endpoint=server.url)
@@ -229,9 +345,10 @@ async def test_a_service_that_hangs_keeps_nobody_waiting(database: Database, mon
     await server.stop()
 
 
-async def test_new_invoices_are_looked_up_in_turn(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_invoices_are_looked_up_in_turn(
+    database: Database, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pennypost_mint.lightning.lookout.EVERY", 0.01)
-    service = Service()
     server = HttpServer(service.strike)
     await server.start()
     node = NutshellNode(database, cashu_python(), "strike", {"MINT_STRIKE_KEY": "k"}, endpoint=server.url)

@@ -67,6 +67,7 @@ async def cln(tmp_path: Path) -> AsyncIterator[Place]:
     settings = {"lightning": "cln", "cln_url": server.url, "cln_rune": RUNE, "cln_cert_file": files.ca}
     yield ClnPlace(book, server, settings)
     await server.stop()
+    assert book.strays == []
 
 
 @pytest.fixture(params=PLACES)

@@ -1,7 +1,6 @@
 """Core Lightning's REST interface after its published schema: what a node must answer, and nothing of a real node.
 
-The parameters, answers and errors are those of lightning-invoice(7), lightning-listinvoices(7),
-lightning-waitanyinvoice(7) and of the clnrest plugin (statuses 201, 401, 403, 404, 500).
+Every call and its answer are noted; `strays` holds them against `published.cln`.
 """
 
 from __future__ import annotations
@@ -14,19 +13,11 @@ from typing import Any
 
 from pennypost_mint.lightning.bolt11 import encode_invoice
 from tests.support.http import Request
+from tests.support.published import strays
+from tests.support.published.cln import METHODS, judge
 
 RUNE = "tU-RLjMiDpY2U0o3W1oFowar36RFGpWloPbW9-RuZdo9MyZpZD0wMjRiOWExZmE4ZTAwNmYxZTM5MzdmNjVmNjZjNDA4ZTZkYTh"
 
-# Parameters: those a method must have, and those it may have (`additionalProperties` is false).
-PARAMETERS = {
-    "invoice": (
-        {"amount_msat", "label", "description"},
-        {"expiry", "fallbacks", "preimage", "exposeprivatechannels", "cltv", "deschashonly"},
-    ),
-    "listinvoices": (set(), {"label", "invstring", "payment_hash", "offer_id", "index", "start", "limit"}),
-    "listfunds": (set(), {"spent"}),
-    "waitanyinvoice": (set(), {"lastpay_index", "timeout"}),
-}
 MISSING_RUNE, BAD_RUNE, NO_METHOD, BAD_PARAMETERS, TIMED_OUT = 1501, 1502, -32601, -32602, 904
 
 
@@ -44,6 +35,8 @@ class ClnRest:
     def __init__(self) -> None:
         self.invoices: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.strays: list[str] = []
+        """What of any call, or of its answer, does not fit what is published."""
         self.channels: list[dict[str, Any]] = []
         self._paid = asyncio.Event()
         self._payments = 0
@@ -52,9 +45,12 @@ class ClnRest:
     async def answer(self, request: Request) -> tuple[int, Any]:
         """One call, as clnrest answers it."""
         try:
-            return 201, await self._call(request)
+            status, answer = 201, await self._call(request)
         except Refused as refused:
-            return refused.status, {"code": refused.code, "message": f"words about {request.body.decode()}"}
+            status = refused.status
+            answer = {"code": refused.code, "message": f"words about {request.body.decode()}"}
+        self.strays += judge(request.method, request.path, request.json(), status, answer)
+        return status, answer
 
     def pay(self, payment_hash: str, msat: int) -> None:
         """The node receives so much for an invoice that is not paid yet."""
@@ -76,17 +72,15 @@ class ClnRest:
         if rune != RUNE:
             raise Refused(403, MISSING_RUNE) if rune is None else Refused(401, BAD_RUNE)
         name = request.path.removeprefix("/v1/")
-        if request.method != "POST" or name not in PARAMETERS:
+        if request.method != "POST" or name not in METHODS:
             raise Refused(404, NO_METHOD)
         parameters = request.json()
-        must, may = PARAMETERS[name]
-        if not must <= set(parameters) <= must | may:
+        if strays(METHODS[name].request, parameters):
             raise Refused(500, BAD_PARAMETERS)
         self.calls.append((name, parameters))
         if name == "invoice":
             return self._invoice(**parameters)
         if name == "listfunds":
-            # lightning-listfunds(7)
             return {"outputs": [], "channels": self.channels}
         if name == "listinvoices":
             return self._list(**parameters)

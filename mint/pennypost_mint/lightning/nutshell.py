@@ -35,6 +35,9 @@ GIVE_UP = 86_400
 MAX_REFERENCE = 4_096
 """Characters of what a service calls an invoice; Blink calls it by its BOLT11."""
 
+MEMO = {"strike": 200}
+"""Characters of a memo that a service takes at most, where that is less than an invoice holds."""
+
 _c = lightning_invoices.c
 
 
@@ -65,6 +68,7 @@ class NutshellNode:
         account = "\0".join([endpoint, *(f"{name}={environment[name]}" for name in sorted(environment))])
         self.till = f"{backend}:{sha256(account.encode()).hexdigest()[:24]}"
         self._database = database
+        self._memo = MEMO.get(backend)
         first = {"backend": backend, "environment": dict(environment), "endpoint": endpoint}
         # -I: nothing of our environment or folders can be imported by mistake.
         self._child = Child([python, "-I", SCRIPT], first)
@@ -90,7 +94,7 @@ class NutshellNode:
         return cls(database, python.absolute(), backend, given)
 
     async def create_invoice(self, amount: int, memo: str, expiry_seconds: int) -> Invoice:
-        order = {"do": "create", "amount": amount, "memo": fit_memo(memo), "expiry": expiry_seconds}
+        order = {"do": "create", "amount": amount, "memo": fit_memo(memo)[: self._memo], "expiry": expiry_seconds}
         answer = await self._child.ask(order)
         request, reference = _text(answer.get("request")), _text(answer.get("reference"))
         found = check_invoice(request, amount)
