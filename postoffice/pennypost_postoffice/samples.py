@@ -21,6 +21,7 @@ from pennypost.protocol.errors import DatabaseUnavailable
 from pennypost_mint.runtime.database import Database
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.sets import insert_ignore
+from pennypost_postoffice.office import ACCEPTED
 from pennypost_postoffice.tables import feed, samples
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ SLOTS = 120
 """Points of a plot."""
 
 SLOW = 0.95
-NO_REFUSAL = frozenset({"accepted", "duplicate", "auth", "passed-on"})
-
 log = logger("samples")
 
 
@@ -104,6 +103,11 @@ class Sampler:
 
     async def run(self) -> None:
         """Works until it is cancelled."""
+        try:
+            # at once: a size of 0 in the first half minute looks like growth afterwards
+            self._measured(await self._database.read(size_on))
+        except DatabaseUnavailable:
+            log.warning("the size of the database is not known: it is away")
         while True:
             await asyncio.sleep(EVERY - time.time() % EVERY)
             try:
@@ -111,11 +115,14 @@ class Sampler:
             except DatabaseUnavailable:
                 log.warning("a sample was lost: the database is away")
 
+    def _measured(self, size: int) -> None:
+        self._metrics.database_bytes.set(size)
+        self._metrics.database_waiting.set(self._database.waiting)
+
     async def take(self, now: int) -> None:
         """Writes what happened since the last one, at Unix time `now`. Raises DatabaseUnavailable."""
         size, (_, kept_until) = await self._database.read(lambda c: (size_on(c), horizon_on(c, now)))
-        self._metrics.database_bytes.set(size)
-        self._metrics.database_waiting.set(self._database.waiting)
+        self._measured(size)
         values = _values(self._metrics)
         counts, before = _counts(values), self._before
         seconds = time.monotonic() - self._since
@@ -160,7 +167,7 @@ def _counts(values: Mapping[str, list[tuple[dict[str, str], float]]]) -> _Counts
     events = values.get("office_events_total", ())
     return _Counts(
         stored=sum(value for labels, value in events if labels["code"] == "accepted"),
-        reasons={labels["code"]: value for labels, value in events if labels["code"] not in NO_REFUSAL},
+        reasons={labels["code"]: value for labels, value in events if labels["code"] not in ACCEPTED},
         sat=_one(values, "office_stamps_sat_total"),
         answers=_one(values, "office_answer_seconds_count"),
         answer_seconds=_one(values, "office_answer_seconds_sum"),

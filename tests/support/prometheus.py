@@ -78,3 +78,8 @@ class Prometheus:
         """The alert rules as it evaluates them."""
         answer = httpx.get(f"{self.url}/api/v1/rules", trust_env=False).json()
         return [rule for group in answer["data"]["groups"] for rule in group["rules"]]
+
+    def metadata(self) -> dict[str, dict[str, str]]:
+        """What its targets say of their metrics, by name: `type` and `help`."""
+        answer = httpx.get(f"{self.url}/api/v1/metadata", trust_env=False).json()
+        return {name: found[0] for name, found in answer["data"].items()}

@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from pennypost_mint.runtime.metrics import Metrics
 from tests.support.prometheus import Prometheus, programs
 from tests.support.relay import Relay
 from tests.support.require import require
 from tests.support.server import Server
+from tests.watching.queries import CODES, OF_PROMETHEUS, QUERIES, WATCHING, alerts, by_sample, labels_of
 
-WATCHING = Path(__file__).parents[2] / "docs" / "watching"
-METRIC = re.compile(r"\bpennypost_[a-z0-9_]+")
 SECONDS = 60
-
-
-def alerts() -> dict[str, str]:
-    """Expressions by the name of their alert."""
-    groups: list[dict[str, Any]] = yaml.safe_load((WATCHING / "alerts.yml").read_text())["groups"]
-    return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
-
-
-def dashboard() -> list[str]:
-    """Every expression of the dashboard, with its variables filled in."""
-    panels: list[dict[str, Any]] = json.loads((WATCHING / "grafana.json").read_text())["panels"]
-    found = [target["expr"] for panel in panels for target in panel["targets"]]
-    return [each.replace("$job", "pennypost").replace("$__rate_interval", "1m") for each in found]
-
-
-QUERIES = [*alerts().values(), *dashboard()]
-
-
-def exported() -> set[str]:
-    """Names as PromQL has them."""
-    return {name for metric in Metrics().table for name in metric.samples}
-
-
-@pytest.mark.parametrize("query", QUERIES)
-def test_every_metric_that_a_query_names_is_exported(query: str) -> None:
-    named = set(METRIC.findall(query))
-    assert named or query.startswith(("up{", "sum(up{"))
-    assert named <= exported()
-
-
-def test_the_table_is_what_the_registry_exports() -> None:
-    metrics = Metrics()
-    text = metrics.text().decode()
-    declared = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
-    assert {name for name in declared if not name.endswith("_created")} == {each.name for each in metrics.table}
-
-
-def test_what_a_process_does_not_know_is_no_alarm() -> None:
-    """Roles apart: a post office has no node, a mint no bus, and 0 would be an alarm."""
-    told = Metrics().text().decode().splitlines()
-    for name in ("pennypost_mint_lightning_up", "pennypost_office_bus_up"):
-        assert f"{name} NaN" in told
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +31,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
         (folder / "alerts.yml").write_text((WATCHING / "alerts.yml").read_text())
         with Prometheus(folder, folder / "prometheus.yml") as prometheus:
             yield server, prometheus
-
-
-def test_promtool_finds_nothing_wrong() -> None:
-    found = programs()
-    require(found, "Prometheus is not installed (Debian: apt install prometheus)")
-    assert found is not None
-    subprocess.run([found[1], "check", "config", WATCHING / "prometheus.yml"], check=True, capture_output=True)
-    subprocess.run([found[1], "check", "rules", WATCHING / "alerts.yml"], check=True, capture_output=True)
 
 
 async def test_what_happened_is_what_prometheus_says(watched: tuple[Server, Prometheus]) -> None:
@@ -117,6 +60,41 @@ def test_every_query_is_answered(watched: tuple[Server, Prometheus]) -> None:
     assert {rule["name"] for rule in rules} == set(alerts())
     assert {rule["health"] for rule in rules} == {"ok"}
     assert {rule["name"] for rule in rules if rule["state"] == "firing"} == set(), "a fresh office is no alarm"
+
+
+DOCUMENTED = re.compile(r"^\| (`pennypost_[^|]+) \| (\w+) \| ([^|]*) \| ([^|]+) \|$", re.MULTILINE)
+
+
+def test_metrics_are_what_the_reference_says(watched: tuple[Server, Prometheus]) -> None:
+    """Prometheus' own words for each: its kind, its help, the labels of its series and the values of `code`."""
+    _, prometheus = watched
+    _until(prometheus, 'up{job="pennypost"}', 1)
+    rows = DOCUMENTED.findall((WATCHING.parent / "reference" / "metrics.md").read_text())
+    documented = {
+        name: (kind, text, set(re.findall(r"`(\w+)`", labels)))
+        for names, kind, labels, text in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    told = prometheus.metadata()
+    assert set(documented) == set(by_sample())
+    for name, (kind, text, labels) in documented.items():
+        family = by_sample()[name].name
+        assert (told[family]["type"], told[family]["help"]) == (kind, text), name
+        assert labels | OF_PROMETHEUS | ({"le"} if name.endswith("_bucket") else set()) == labels_of(name)
+        for series in prometheus.query(name):
+            found = {label: value for label, value in series["metric"].items() if label != "__name__"}
+            assert set(found) == labels_of(name), name
+            assert "code" not in found or found["code"] in CODES[name], found
+    unknown = set(told) - {by_sample()[name].name for name in documented}
+    assert {name for name in unknown if name.startswith("pennypost_") and not name.endswith("_created")} == set()
+
+
+def test_no_gauge_begins_at_a_value_that_looks_like_news(watched: tuple[Server, Prometheus]) -> None:
+    """A size of 0 first would be growth afterwards."""
+    _, prometheus = watched
+    _until(prometheus, 'up{job="pennypost"}', 1)
+    (found,) = prometheus.query("min_over_time(pennypost_database_bytes[1h])")
+    assert float(found["value"][1]) > 4_096
 
 
 def test_an_office_that_is_gone_is_an_alarm(watched: tuple[Server, Prometheus]) -> None:

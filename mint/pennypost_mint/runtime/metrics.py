@@ -49,7 +49,10 @@ class Metrics:
         self.mint_requests = counter("pennypost_mint_requests_total", "Mint requests answered", "route", "code")
         self.mint_issued_sat = counter("pennypost_mint_issued_sat_total", "Stamps issued, in sat")
         self.mint_settled_sat = counter("pennypost_mint_settled_sat_total", "Invoices credited, in sat")
-        self.mint_lightning_up = gauge("pennypost_mint_lightning_up", "1 while the Lightning backend answers")
+        self.mint_lightning_up = gauge(
+            "pennypost_mint_lightning_up",
+            "1 while the Lightning backend answers, else 0; NaN before it was asked and in a process without one",
+        )
         # 0 is an alarm: a process that has none, or has not asked yet, must not raise it
         self.mint_lightning_up.set(nan)
         self.mint_websockets = gauge("pennypost_mint_websockets", "Wallets that listen (NUT-17)")
@@ -99,7 +102,10 @@ class Metrics:
         self.office_slowed = counter(
             "pennypost_office_slowed_total", "Waits of connections for their share of CPU for what no stamp pays"
         )
-        self.office_bus_up = gauge("pennypost_office_bus_up", "1 while processes of this office wake each other")
+        self.office_bus_up = gauge(
+            "pennypost_office_bus_up",
+            "1 while processes of this office wake each other, else 0; NaN before it is known and without a bus",
+        )
         self.office_bus_up.set(nan)
         self.office_bus_peers = gauge("pennypost_office_bus_peers", "Other processes heard on the bus")
         self.office_followed = counter(
