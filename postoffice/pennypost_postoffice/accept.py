@@ -21,6 +21,7 @@ from pennypost.protocol.errors import (
     KeysetUnknown,
     MintError,
     PennypostError,
+    QuotaFull,
     StampError,
     StampUnknownKeyset,
     StampWrongMint,
@@ -71,8 +72,8 @@ def accept(office: Office, post: Post, event: object, token: object, options: ob
     describe(post)
     post.postmark = wants_postmark(options)
     post.unpaid = post.postage.free
-    if post.hold is not None and post.unpaid:
-        raise InvalidEvent("an event that needs no stamp cannot be held")
+    if post.unpaid:
+        _unpaid(office, post)
     if not post.postage.free and not is_ephemeral(read.kind):
         _stamp(office, post, token, options, now)
     office.verifier.put(post)
@@ -87,6 +88,16 @@ def describe(post: Post) -> None:
     post.address = address_of(read)
     post.hold = hold_of(read)
     post.deletion = read_deletion(read)
+
+
+def _unpaid(office: Office, post: Post) -> None:
+    """A letter that its price rule asks nothing for is as any other while there is room; a free kind cannot be held."""
+    if not post.is_unpriced:
+        if post.hold is not None:
+            raise InvalidEvent("an event of a free kind cannot be held")
+    elif office.unpriced.is_full(office.settings):
+        # unless it is stored already
+        post.refusal = QuotaFull()
 
 
 def _stamp(office: Office, post: Post, token: object, options: object, now: int) -> None:

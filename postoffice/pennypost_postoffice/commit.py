@@ -43,13 +43,17 @@ from pennypost_postoffice.post import Post
 from pennypost_postoffice.postmark import Statement, note_on
 from pennypost_postoffice.removal import remove_on
 from pennypost_postoffice.rows import held_name, with_flags
-from pennypost_postoffice.tables import address_tombstones, addresses, events, tags, tombstones
+from pennypost_postoffice.tables import address_tombstones, addresses, events, held, tags, tombstones
 
 DAY = 86_400
 
 _EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body", "free_bytes")
 _ADDRESS = ("address", "event_id", "created_at", "keep_until")
 _TAG = ("key", "created_at", "event_id")
+_LASTS = ("lasts", "free_since")
+
+NEVER = 1 << 62
+"""In the place of `free_since` for a tombstone that is in no quota: of two for one id that one counts."""
 
 Buried = dict[tuple[bytes, ...], tuple[int, ...]]
 
@@ -72,8 +76,12 @@ class Planned(NamedTuple):
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing pays for it, and no operator brings it: then it is in the quota of free events."""
-        return self.post.unpaid or not (self.spends or self.post.postage.free)
+        """Whether nothing pays for it, and no operator brings it: then it is in the quota of free events.
+
+        Not a letter that its price rule asks nothing for, which is in another.
+        """
+        post = self.post
+        return not post.is_unpriced if post.unpaid else not (self.spends or post.postage.free)
 
 
 class Done(NamedTuple):
@@ -210,7 +218,7 @@ class _Batch:
 
     def insert_events(self) -> None:
         """Step 3."""
-        rows = sorted(
+        rows: list[tuple[Any, ...]] = sorted(
             (
                 plan.post.id,
                 plan.post.pubkey,
@@ -222,7 +230,12 @@ class _Batch:
             )
             for plan in self._open()
         )
-        inserted = insert_ignore(self._connection, events, _EVENT, rows, "id", absent=True)
+        columns = _EVENT
+        if unpriced := {plan.post.id for plan in self.planned if plan.post.unpaid and plan.post.is_unpriced}:
+            # a column that no other batch writes
+            columns = (*_EVENT, "unpriced_bytes")
+            rows = [(*row, len(row[5]) if row[0] in unpriced else None) for row in rows]
+        inserted = insert_ignore(self._connection, events, columns, rows, "id", absent=True)
         if self._holding:
             inserted |= self._insert_held()
         if len(inserted) < len(self.planned):
@@ -240,7 +253,10 @@ class _Batch:
     def _insert_held(self) -> set[bytes]:
         posts = [(plan.post, plan.keep_until) for plan in self.planned if plan.held]
         rows = [
-            (post.id, post.hold, post.pubkey, post.event.kind, post.event.created_at, until, post.body)
+            (
+                *(post.id, post.hold, post.pubkey, post.event.kind, post.event.created_at, until, post.body),
+                len(post.body) if post.is_unpriced else None,
+            )
             for post, until in posts
         ]
         return keep_on(
@@ -310,10 +326,21 @@ class _Batch:
             if plan.post.address is not None and plan.post.address in self.known.addresses
         ]
         targets |= targets_on(self._connection, replaced)
-        remove_on(self._connection, targets.values())
         deletions = [plan for plan in self.planned if plan.post.deletion is not None]
+        unpaid = self._unpaid([target for plan in deletions for target in plan.targets]) if deletions else {}
+        remove_on(self._connection, targets.values())
         if deletions:
-            self._bury(deletions)
+            self._bury(deletions, unpaid)
+
+    def _unpaid(self, targets: Iterable[Target]) -> dict[bytes, int]:
+        """Those of these events that no stamp paid, and when they were made."""
+        found: dict[bytes, int] = {}
+        ids = sorted({target.id for target in targets})
+        for table, marks in ((events, ("free_bytes", "unpriced_bytes")), (held, ("unpriced_bytes",))):
+            for row in select_in(self._connection, table, ("id", "created_at", *marks), "id", ids):
+                if any(mark is not None for mark in row[2:]):
+                    found[row[0]] = row[1]
+        return found
 
     def insert_tags(self) -> None:
         """Step 7: the index of `#x` filters."""
@@ -383,10 +410,11 @@ class _Batch:
         if pairs:
             self._replace_addresses(pairs, before)
 
-    def _bury(self, deletions: list[Planned]) -> None:
+    def _bury(self, deletions: list[Planned], unpaid: Mapping[bytes, int]) -> None:
         """Tombstones, kept as long as the event itself would have been; for one not seen, as long as the deletion.
 
-        For one that a free deletion names and that is not here it may be dropped before that (retention.py).
+        For one that a free deletion names and that is not here, or was `unpaid`, it may be dropped before that
+        (retention.py).
         """
         graves: Buried = {}
         places: Buried = {}
@@ -397,24 +425,29 @@ class _Batch:
             for identifier in plan.post.deletion.ids:
                 if identifier in own or identifier not in self.known.targets:
                     until = own.get(identifier, plan.keep_until)
-                    _extend(graves, (identifier, plan.post.pubkey), (until, pays or identifier in own))
+                    since = NEVER if pays else unpaid.get(identifier, NEVER if identifier in own else 0)
+                    _extend(graves, (identifier, plan.post.pubkey), (until, pays or identifier in own, since))
             for address in plan.post.deletion.addresses:
                 current = self.known.addresses.get(address)
                 lasts = pays or (current is not None and current.event_id in own)
-                _extend(places, (address,), (plan.post.event.created_at, plan.keep_until, lasts))
-        self._extend_rows(tombstones, ("id", "pubkey"), ("keep_until", "lasts"), graves)
-        self._extend_rows(address_tombstones, ("address",), ("deleted_at", "keep_until", "lasts"), places)
+                since = 0 if not lasts else NEVER if pays or current is None else unpaid.get(current.event_id, NEVER)
+                _extend(places, (address,), (plan.post.event.created_at, plan.keep_until, lasts, since))
+        self._extend_rows(tombstones, ("id", "pubkey"), ("keep_until", *_LASTS), graves)
+        self._extend_rows(address_tombstones, ("address",), ("deleted_at", "keep_until", *_LASTS), places)
 
     def _extend_rows(self, table: Any, keys: tuple[str, ...], values: tuple[str, ...], rows: Buried) -> None:
         """Inserts rows; where one exists, the later times stay."""
         width = len(keys)
         for row in select_in(self._connection, table, keys + values, keys[0], sorted({key[0] for key in rows})):
             if row[:width] in rows:
-                _extend(rows, row[:width], row[width:])
+                *times, lasts, since = row[width:]
+                _extend(rows, row[:width], (*times, lasts, (NEVER if lasts else 0) if since is None else since))
         delete_rows(self._connection, table, keys, sorted(rows))
-        insert_ignore(
-            self._connection, table, keys + values, sorted(key + found for key, found in rows.items()), keys[0]
-        )
+        written = [
+            (*key, *found[:-1], found[-1] if found[-2] and found[-1] < NEVER else None)
+            for key, found in sorted(rows.items())
+        ]
+        insert_ignore(self._connection, table, keys + values, written, keys[0])
 
 
 def paid(plan: Planned) -> int:

@@ -13,7 +13,8 @@
 
 Reading stops, and nothing is dropped, while the connection has too many events without an answer, too many queries that
 wait, or has used up its share of CPU; or while the whole office is full. A reader that does not take what it asked for
-is cut off: OUTGOING bytes may wait for it, more for OUTGOING_SECONDS. Repeating a frame is always safe.
+is cut off: OUTGOING bytes may wait for it, more for OUTGOING_SECONDS, and less where too much waits for all connections
+together (outgoing.py). Repeating a frame is always safe.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice import queries, syncs
 from pennypost_postoffice.auth import new_challenge
 from pennypost_postoffice.live import Subscription
+from pennypost_postoffice.outgoing import weight
 from pennypost_postoffice.post import Answer, Post
 from pennypost_postoffice.shares import Lately
 from pennypost_postoffice.syncs import Sync
@@ -104,7 +106,10 @@ class Connection:
         self._releases: set[asyncio.Task[None]] = set()
         self._release_turn = asyncio.Lock()
         self._outgoing: deque[str] = deque()
-        self._outgoing_size = 0
+        self.waiting = 0
+        """Bytes of what waits to be sent, and of what is being sent."""
+        self.since = 0.0
+        """When it last took something, or what waits began to (seconds of the monotonic clock)."""
         self._behind: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
         self._room = asyncio.Event()
@@ -313,12 +318,19 @@ class Connection:
         """Queues one frame; what is queued at once says nothing about the reader, only what he leaves does."""
         if self._closed:
             return
+        if not self.waiting:
+            self.since = monotonic()
+        size = weight(text)
         self._outgoing.append(text)
-        self._outgoing_size += len(text)
-        if self._outgoing_size > OUTGOING_MOST:
+        self.waiting += size
+        everyone = self.office.outgoing
+        everyone.size += size
+        if self.waiting > OUTGOING_MOST:
             self.cut_off()
-        elif self._outgoing_size > OUTGOING and self._behind is None:
+        elif self.waiting > OUTGOING and self._behind is None:
             self._behind = asyncio.get_running_loop().call_later(OUTGOING_SECONDS, self.cut_off)
+        if everyone.size > everyone.most:
+            everyone.relieve()
         self._more.set()
 
     def cut_off(self) -> None:
@@ -342,6 +354,8 @@ class Connection:
         self._closed = True
         self._caught_up()
         self._outgoing.clear()
+        self.office.outgoing.size -= self.waiting
+        self.waiting = 0
         self._queries.clear()
         if self._query_task is not None:
             self._query_task.cancel()
@@ -354,12 +368,13 @@ class Connection:
         try:
             while True:
                 while self._outgoing:
-                    texts = self._next_texts()
+                    texts, size = self._next_texts()
                     if self._wire is not None:
                         await self._wire.send(texts)
-                        continue
-                    for text in texts:
-                        await send({"type": "websocket.send", "text": text})
+                    else:
+                        for text in texts:
+                            await send({"type": "websocket.send", "text": text})
+                    self._took(size)
                 self._drained.set()
                 self._more.clear()
                 await self._more.wait()
@@ -367,17 +382,24 @@ class Connection:
             # the client went away; `receive` says so, too
             self.close()
 
-    def _next_texts(self) -> list[str]:
-        """What goes into one write: WRITE bytes, or one frame that is larger."""
+    def _next_texts(self) -> tuple[list[str], int]:
+        """What goes into one write, WRITE bytes or one frame that is larger, and its bytes."""
         texts: list[str] = []
         size = 0
-        while self._outgoing and (not texts or size + len(self._outgoing[0]) <= WRITE):
+        while self._outgoing and (not texts or size + weight(self._outgoing[0]) <= WRITE):
             texts.append(self._outgoing.popleft())
-            size += len(texts[-1])
-        self._outgoing_size -= size
-        if self._outgoing_size <= OUTGOING:
+            size += weight(texts[-1])
+        return texts, size
+
+    def _took(self, size: int) -> None:
+        """That many bytes are on their way."""
+        if self._closed:
+            return
+        self.waiting -= size
+        self.office.outgoing.size -= size
+        self.since = monotonic()
+        if self.waiting <= OUTGOING:
             self._caught_up()
-        return texts
 
     def _caught_up(self) -> None:
         behind, self._behind = self._behind, None
@@ -386,7 +408,7 @@ class Connection:
 
     async def drain(self) -> None:
         """Waits until most of what was sent is on its way, then until the share of CPU allows more."""
-        while self._outgoing_size > OUTGOING // 4:
+        while self.waiting > (WRITE if self.office.outgoing.is_tight else OUTGOING // 4):
             self._drained.clear()
             await self._drained.wait()
         if (pause := self._overdrawn()) > 0:

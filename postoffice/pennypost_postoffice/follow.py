@@ -177,7 +177,7 @@ class Follower:
                 continue  # somebody subscribed meanwhile, and may have looked before we did
             size = 0
             for number, body in rows:
-                if size >= STEP_BYTES:
+                if size >= STEP_BYTES or (size and office.outgoing.is_tight):
                     size = 0
                     await asyncio.sleep(0)
                 size += len(body)
@@ -195,12 +195,12 @@ class Follower:
             office.feed.grew()
 
     def _publish_own(self) -> None:
-        """Publishes STEP_BYTES; what is left follows when sockets were written to."""
-        size = 0
+        """Publishes STEP_BYTES, less where much waits for readers; the rest follows when sockets were written to."""
+        size, outgoing = 0, self._office.outgoing
         while self._own and (first := min(self._own)) <= self._cursor + 1:
             published = self._own.pop(first)
             for number, each in enumerate(published, first):
-                if size >= STEP_BYTES:
+                if size >= STEP_BYTES or (size and outgoing.is_tight):
                     self._own[number] = published[number - first :]
                     asyncio.get_running_loop().call_soon(self._publish_own)
                     return

@@ -35,8 +35,8 @@ from pennypost_postoffice.tables import events, held, held_receivers, holds, tag
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
-_EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body")
-_HELD = ("id", "hold", "pubkey", "kind", "created_at", "keep_until", "body")
+_EVENT = ("id", "pubkey", "kind", "created_at", "keep_until", "body", "unpriced_bytes")
+_HELD = ("id", "hold", "pubkey", "kind", "created_at", "keep_until", "body", "unpriced_bytes")
 _TAG = ("key", "created_at", "event_id")
 _TARGET = [held.c[name] for name in Target._fields]
 
@@ -135,7 +135,9 @@ _RELEASE: Any = (
     .returning(holds.c.hold)
 )
 _TAKE: Any = (
-    delete(held).where(held.c.hold == bindparam("tag"), held.c.keep_until > bindparam("now")).returning(*_TARGET)
+    delete(held)
+    .where(held.c.hold == bindparam("tag"), held.c.keep_until > bindparam("now"))
+    .returning(*_TARGET, held.c.unpriced_bytes)
 )
 
 
@@ -144,12 +146,14 @@ def release_on(connection: Connection, hold: bytes, now: int) -> Released:
     if connection.execute(_RELEASE, {"tag": hold, "now": now}).first() is None:
         is_released_on(connection, hold, now)
         return ALREADY
-    found = sorted(Target(*row) for row in connection.execute(_TAKE, {"tag": hold, "now": now}))
+    rows = [tuple(row) for row in connection.execute(_TAKE, {"tag": hold, "now": now})]
+    rows.sort(key=lambda row: row[0])
+    found = [Target(*row[:-1]) for row in rows]
     opened = [(parse_event(target.body), target) for target in found]
     pairs = [(receiver, target.id) for event, target in opened for receiver in receivers_of(event)]
     delete_rows(connection, held_receivers, ("receiver", "event_id"), sorted(pairs))
     # one that an operator imported openly is open already
-    fresh = insert_ignore(connection, events, _EVENT, [tuple(target) for target in found], "id")
+    fresh = insert_ignore(connection, events, _EVENT, rows, "id")
     opened = [(event, target) for event, target in opened if target.id in fresh]
     tag_rows = [(key, event.created_at, target.id) for event, target in opened for key in tag_keys(event)]
     insert_rows(connection, tags, _TAG, sorted(tag_rows))

@@ -35,6 +35,7 @@ from pennypost_postoffice.holds import Holds
 from pennypost_postoffice.live import Live
 from pennypost_postoffice.marks import BANS, PRICES, RELOAD, marks_on
 from pennypost_postoffice.operate.prices import edited, load_prices
+from pennypost_postoffice.outgoing import Outgoing
 from pennypost_postoffice.places import Places
 from pennypost_postoffice.policy import Policy
 from pennypost_postoffice.post import Answer, Post, refusal
@@ -45,6 +46,7 @@ from pennypost_postoffice.shares import Shares
 from pennypost_postoffice.stamps import StampReader, mint_name
 from pennypost_postoffice.syncs import Syncs
 from pennypost_postoffice.tallies import Tallies
+from pennypost_postoffice.unpriced import Unpriced
 from pennypost_postoffice.vanish import Vanisher
 from pennypost_postoffice.verify import Verifier
 from pennypost_postoffice.wire import EXTENSION, Wire
@@ -91,11 +93,15 @@ class Office:
         own = [settings.url] * bool(keyring.keysets)
         self.mints = own + [each for each in settings.mints if each not in own]
         """Addresses of the mints whose stamps are taken, our own first."""
-        self.stamps = StampReader(keyring, self.mints[0], f"{settings.url}/buy")
+        self.stamps = StampReader(
+            keyring, self.mints[0], f"{settings.url}/buy", settings.max_proofs, settings.max_change
+        )
         self.relay_names = {name for name in [relay_name(settings.url)] if name}
         self.recent = Recent()
         self.live = Live(private=settings.private_wraps)
         self.feed = Feed(self)
+        self.outgoing = Outgoing(lambda: self._connections, settings.max_outgoing)
+        self.unpriced = Unpriced(metrics)
         self.revision = 0
         """Rises whenever what the office says of itself changes."""
         self.on_reload: Callable[[], None] = lambda: None
@@ -114,7 +120,7 @@ class Office:
         self.foreign = Foreign(self, settings.mints, seed) if seed is not None else None
         """Stamps of mints elsewhere; None where none are taken."""
         self.vanisher = Vanisher(self)
-        self.syncs = Syncs()
+        self.syncs = Syncs(settings.all_sync)
         self.retention = Retention(self, settings.sweep_every)
         self.in_flight: dict[Post, None] = {}
         """Events without an answer, the oldest first."""
@@ -132,6 +138,7 @@ class Office:
         metrics.office_verify_waiting.set_function(lambda: self.verifier.waiting)
         metrics.office_commit_waiting.set_function(lambda: self.committer.waiting)
         metrics.office_feed_waiters.set_function(lambda: self.feed.waiters)
+        metrics.office_outgoing_bytes.set_function(lambda: self.outgoing.size)
         metrics.office_reads.set_function(lambda: self.feed.reading)
         metrics.office_connections.set_function(lambda: len(self._connections))
 
@@ -329,6 +336,9 @@ class Office:
         self._file_prices = prices
         self.policy.change_settings(settings)
         self.shares.change(settings.read_cpu * MICROSECONDS)
+        self.outgoing.most = settings.max_outgoing
+        self.syncs.most = settings.all_sync
+        self.stamps.limit(settings.max_proofs, settings.max_change)
         self._ask()
         self.live.private = settings.private_wraps
         self.sources.trust(settings.proxies)
@@ -347,6 +357,8 @@ class Office:
             sat = plan.post.stamp.sat if plan.spends and plan.post.stamp is not None else 0
             if plan.post.paid is not None:
                 sat = plan.post.paid.sat
+            if plan.post.unpaid and plan.post.is_unpriced:
+                self.unpriced.stored(len(plan.post.body))
             count, before = kinds.get(plan.post.event.kind, (0, 0))
             kinds[plan.post.event.kind] = (count + 1, before + sat)
         for kind, (count, sat) in kinds.items():

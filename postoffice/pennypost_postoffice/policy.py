@@ -53,8 +53,9 @@ class Policy:
             self._new_rates()
 
     def _new_rates(self) -> None:
-        free, all_free, ephemeral, all_ephemeral = _rates(self._settings)
+        free, all_free, unpriced, all_unpriced, ephemeral, all_ephemeral = _rates(self._settings)
         self._free = FreeRate(free, FREE_SECONDS, all_free, self._clock)
+        self._unpriced = FreeRate(unpriced, FREE_SECONDS, all_unpriced, self._clock)
         self._ephemeral = FreeRate(ephemeral, EPHEMERAL_SECONDS, all_ephemeral, self._clock)
 
     def check(self, event: Event, size: int, now: int, sender: Sender) -> Postage:
@@ -79,9 +80,11 @@ class Policy:
         found = postage(event, size, now, self.prices)
         if self.former:
             found = self._honoured(event, size, now, found)
-        if found.free or event.kind == KIND_DELETION:
+        if event.kind == KIND_DELETION or (found.free and not found.unpriced):
             # only the commit knows which deletions are free, and it leaves their stamps untouched
             self._free.take(sender)
+        elif found.unpriced:
+            self._unpriced.take(sender)
         return found
 
     def change_prices(self, prices: PriceList, now: int) -> None:
@@ -103,12 +106,13 @@ class Policy:
             except PennypostError:
                 continue  # it was not taken at all then
             if before.sat < found.sat:
-                found = Postage(before.sat, found.keep_until, before.free)
+                found = Postage(before.sat, found.keep_until, before.free, before.unpriced)
         return found
 
 
-def _rates(settings: Settings) -> tuple[float, float, float, float]:
-    return settings.free_rate, settings.all_free_rate, settings.ephemeral_rate, settings.all_ephemeral_rate
+def _rates(settings: Settings) -> tuple[float, ...]:
+    names = ("free_rate", "unpriced_rate", "ephemeral_rate")
+    return tuple(getattr(settings, each) for name in names for each in (name, f"all_{name}"))
 
 
 def no_auth_as_event(event: Event, size: int, now: int, sender: Sender, limits: Settings) -> None:

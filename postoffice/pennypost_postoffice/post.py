@@ -146,7 +146,7 @@ class Post:
     paid: Paid | None
     """That swap, once it is done: the commit takes its proofs and ends its row of the journal."""
     unpaid: bool
-    """Whether the prices ask nothing of it: it is in the quota of free events."""
+    """Whether the prices ask nothing of it: it is in one of the quotas of what no stamp paid."""
     refusal: PennypostError | None
     """The answer unless the event turns out to be stored, deleted, or a deletion that is free."""
     unread: tuple[object, object] | None
@@ -200,6 +200,11 @@ class Post:
     def is_paid(self) -> bool:
         """Whether a stamp came with it that was good as far as we know: it pays for the work, if it is taken."""
         return self.stamp is not None or self.paid is not None
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether it is a letter that its price rule asks nothing for: it is in the quota of those."""
+        return self.unpaid and self.postage.unpriced and self.deletion is None
 
     def claims(self) -> tuple[bytes, ...]:
         """All that no other event of the same transaction may touch."""

@@ -25,7 +25,6 @@ from pennypost.protocol.event import KIND_GIFT_WRAP
 from pennypost.protocol.filter import Filter, FilterBounds, parse_filter
 from pennypost.protocol.frames import CountFrame, ReqFrame, closed_message, count_message, eose_message
 from pennypost_mint.runtime.limits import (
-    COUNT_ROWS,
     COUNT_STEP,
     KIB,
     MAX_FILTER_VALUES,
@@ -143,16 +142,15 @@ def count(connection: Connection, frame: CountFrame) -> None:
 async def _count(connection: Connection, name: str, watches: list[Watch]) -> None:
     """Raises QueryTooLarge."""
     office = connection.office
-    query = Query(
-        watches, connection.private, connection.authenticated, whole=False, most=COUNT_ROWS + 1, step=COUNT_STEP
-    )
+    most = office.settings.max_count
+    query = Query(watches, connection.private, connection.authenticated, whole=False, most=most + 1, step=COUNT_STEP)
     found = 0
     while not query.finished:
         before = query.rows
         found += len(await office.database.read(next_rows, query, office.now()))
         connection.charge(COST_COUNTED * (query.rows - before))
-        if query.rows > COUNT_ROWS:
-            raise QueryTooLarge(f"more than {COUNT_ROWS}")
+        if query.rows > most:
+            raise QueryTooLarge(f"more than {most}")
         await connection.drain()
     connection.send(count_message(name, found))
 

@@ -1,7 +1,7 @@
 """Retention: what has expired is deleted for real, and free events stay within their quota.
 
     sweep ▶ expired events, held ones too, a few at a time ▶ remove_on ▶ old tombstones, hold tags, postmarks
-          ▶ free events over their quota, oldest first ▶ tombstones made early over theirs
+          ▶ free events over their quota, oldest first ▶ tombstones made early, or of those, over theirs
           ▶ checkpoint, also after a sweep that deleted nothing
 
 Between its expiry and its deletion an event is not served: every read asks for `keep_until > now`. On SQLite deleted
@@ -27,10 +27,13 @@ from pennypost_postoffice.removal import remove_on
 from pennypost_postoffice.tables import (
     EARLY,
     FREE,
+    OF_FREE,
+    UNPRICED,
     address_tombstones,
     addresses,
     events,
     feed,
+    held,
     holds,
     postmarks,
     tombstones,
@@ -104,20 +107,38 @@ def over_quota_on(connection: Connection, rows: int, size: int) -> int:
     return len(doomed)
 
 
-def early_over_quota_on(connection: Connection, rows: int) -> int:
-    """Forgets up to STEP ids, and as many addresses, of more than `rows` each that free deletions named before anything
-    of that name was stored, those first whose time is over soonest; returns how many."""
-    gone = 0
-    for table in (tombstones, address_tombstones):
-        count = connection.execute(select(func.count()).select_from(table).where(EARLY)).scalar_one()
-        if count <= rows:
-            continue
-        key = tuple_(*table.primary_key.columns)
-        first = select(*table.primary_key.columns).where(EARLY).order_by(table.c.keep_until)
-        # one statement: a deletion at the same moment may make one of them last
-        over = delete(table).where(EARLY, key.in_(first.limit(min(STEP, count - rows))))
-        gone += connection.execute(over).rowcount
-    return gone
+def unpriced_on(connection: Connection) -> tuple[int, int]:
+    """How many letters there are that their price rule asked nothing for, held ones too, and their bytes."""
+    rows = size = 0
+    for table in (events, held):
+        here = table.c.unpriced_bytes
+        found = connection.execute(select(func.count(), func.coalesce(func.sum(here), 0)).where(UNPRICED)).one()
+        rows, size = rows + found[0], size + int(found[1])
+    return rows, size
+
+
+def graves_over_quota_on(connection: Connection, rows: int) -> int:
+    """Forgets up to STEP tombstones of each sort of more than `rows`, for ids and for addresses; returns how many.
+
+    Of names that free deletions told before anything of that name was stored, those whose time is over soonest; of
+    events that no stamp paid, the oldest, as the quota of those takes them.
+    """
+    sorts: Sequence[tuple[Any, str]] = ((EARLY, "keep_until"), (OF_FREE, "free_since"))
+    return sum(
+        _forget_over_on(connection, table, sort, order, rows)
+        for table in (tombstones, address_tombstones)
+        for sort, order in sorts
+    )
+
+
+def _forget_over_on(connection: Connection, table: Any, sort: Any, order: str, rows: int) -> int:
+    count = connection.execute(select(func.count()).select_from(table).where(sort)).scalar_one()
+    if count <= rows:
+        return 0
+    key = tuple_(*table.primary_key.columns)
+    first = select(*table.primary_key.columns).where(sort).order_by(table.c[order])
+    # one statement: a deletion at the same moment may make one of them last
+    return connection.execute(delete(table).where(sort, key.in_(first.limit(min(STEP, count - rows))))).rowcount
 
 
 class PatientClock:
@@ -176,8 +197,9 @@ class Retention:
         rows, size = office.settings.free_rows, office.settings.free_bytes
         while await office.database.read(is_crowded_on, rows, size):
             await office.database.write(over_quota_on, rows, size)
-        while await office.database.write(early_over_quota_on, rows):
+        while await office.database.write(graves_over_quota_on, rows):
             pass
+        office.unpriced.measured(*await office.database.read(unpriced_on))
         # always: what deletions, newer versions and releases took away since the last sweep is in the log, too
         await office.database.checkpoint()
         office.metrics.office_expired.inc(gone)

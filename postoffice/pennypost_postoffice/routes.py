@@ -205,11 +205,9 @@ async def post_event(office: Office, reads: Reads, request: Request) -> Response
     frame = read_event(await read_body(office, request))
     token = request.headers.get("x-cashu") if frame.token is None else frame.token
     source = office.sources.of(request.scope)
-    await reads.slow(source)
+    await reads.admit(source)
     sender = HttpSender(origin_of(request.scope), source)
     post = Post(sender, monotonic())
-    while office.is_full:
-        await office.room.wait()
     try:
         office.accept(post, frame.event, token, frame.options)
     except PennypostError:
@@ -250,9 +248,8 @@ async def post_release(office: Office, reads: Reads, request: Request, hold: str
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise InvalidInput("the body is an object with x and id") from None
     source = office.sources.of(request.scope)
-    await reads.slow(source)
-    reads.released(source)
-    message = await office.holds.release(bytes.fromhex(hold), given.x, given.id, source)
+    async with reads.release(source):
+        message = await office.holds.release(bytes.fromhex(hold), given.x, given.id, source)
     content = {"hold": hold, "accepted": True, "message": message}
     return Response(msgspec.json.encode(content), headers=ANYONE, media_type="application/json")
 

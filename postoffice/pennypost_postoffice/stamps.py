@@ -57,10 +57,14 @@ def mint_name(url: str) -> str | None:
 class StampReader:
     """Reads stamps of one mint; `url` is its public address. A P2PK stamp may name our identity and nothing else.
 
-    `buy` is the page that sells them. An office without keysets has no mint of its own: none is read here.
+    `buy` is the page that sells them. An office without keysets has no mint of its own: none is read here. A stamp has
+    at most `max_proofs` proofs, and change `max_change` blank outputs.
     """
 
-    def __init__(self, keyring: Keyring, url: str, buy: str) -> None:
+    def __init__(
+        self, keyring: Keyring, url: str, buy: str, max_proofs: int = MAX_PROOFS, max_change: int = MAX_CHANGE
+    ) -> None:
+        self._max_proofs, self._max_change = max_proofs, max_change
         self._own = bool(keyring.keysets)
         self._buy = buy
         self._url = url if self._own else ""
@@ -71,6 +75,11 @@ class StampReader:
         self._indexed: tuple[Keyset, ...] | None = None
         self._by_name: dict[str, Keyset | None] = {}
         self._shapes = Shapes()
+
+    def limit(self, max_proofs: int, max_change: int) -> None:
+        """Other limits from now on."""
+        self._max_proofs, self._max_change = max_proofs, max_change
+        self._shapes.clear()
 
     @property
     def _keysets(self) -> dict[str, Keyset | None]:
@@ -91,7 +100,7 @@ class StampReader:
             raise StampRequired(f"{price} sat, buy at {self._buy}")
         if isinstance(token, str) and (stamp := self._like_one_before(token, price, now, origin)) is not None:
             return stamp
-        read = parse_token(token, max_proofs=MAX_PROOFS)
+        read = parse_token(token, max_proofs=self._max_proofs)
         if read.mint != self._url:
             name = mint_name(read.mint)
             if name is None or not self._own or (name not in self._names and name != origin):
@@ -155,8 +164,8 @@ class StampReader:
         if not isinstance(options, dict):
             raise InvalidInput("the options of an EVENT are an object")
         given = cast("dict[str, Any]", options).get("change", [])
-        if not isinstance(given, list) or len(cast("list[Any]", given)) > MAX_CHANGE:
-            raise InvalidInput(f"change is a list of at most {MAX_CHANGE} blank outputs")
+        if not isinstance(given, list) or len(cast("list[Any]", given)) > self._max_change:
+            raise InvalidInput(f"change is a list of at most {self._max_change} blank outputs")
         found = [self._blank(each) for each in cast("list[Any]", given)]
         if len({blank.b for blank in found}) != len(found):
             raise InvalidInput("a blank output is given twice")

@@ -24,8 +24,6 @@ from pennypost_mint.runtime.limits import (
     COUNT_STEP,
     SYNC_IDLE,
     SYNC_MESSAGE,
-    SYNC_RECORDS,
-    SYNC_TOTAL,
     SYNCS,
 )
 from pennypost_mint.runtime.sources import Source
@@ -66,10 +64,11 @@ class Sync:
 class Syncs:
     """What all sessions of one process share: the records they hold together.
 
-    Past SYNC_TOTAL the source that holds most gives some up (as in places.py): its session that was silent longest.
+    Past `most` of them the source that holds most gives some up (as in places.py): its session that was silent longest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.records = 0
         self._records_of: Counter[Source] = Counter()
         self._sessions_of: dict[Source, dict[Sync, Connection]] = {}
@@ -85,7 +84,7 @@ class Syncs:
         sync.size += records
         self.records += records
         self._records_of[connection.source] += records
-        while self.records > SYNC_TOTAL:
+        while self.records > self.most:
             sessions = self._sessions_of[max(self._records_of, key=self._records_of.__getitem__)]
             silent = next((each for each in sessions if each.size and each is not sync), None)
             if silent is None:
@@ -113,7 +112,7 @@ def neg_open(connection: Connection, frame: NegOpenFrame) -> None:
         if len(connection.syncs) >= SYNCS:
             raise TooManySyncs
         given = tuple(frame.filter) if isinstance(frame.filter, list) else (frame.filter,)
-        filters = read_filters(connection, given, SYNC_RECORDS)
+        filters = read_filters(connection, given, connection.office.settings.max_sync)
         message = _bytes(frame.message)
     except PennypostError as error:
         connection.refuse_query(neg_error_message(frame.sync, error.nip01()))
@@ -168,12 +167,13 @@ def _bytes(message: object) -> bytes:
 async def _load(connection: Connection, sync: Sync, message: bytes) -> None:
     """Raises QueryTooLarge, TooManySyncs or InvalidSync."""
     office = connection.office
+    most = office.settings.max_sync
     query = Query(
         sync.watches,
         connection.private,
         connection.authenticated,
         whole=False,
-        most=SYNC_RECORDS + 1,
+        most=most + 1,
         step=COUNT_STEP,
     )
     found: list[tuple[int, bytes]] = []
@@ -185,8 +185,8 @@ async def _load(connection: Connection, sync: Sync, message: bytes) -> None:
             return
         found += [(row.created_at, row.id) for row in rows]
         office.syncs.grow(connection, sync, len(rows))
-        if query.rows > SYNC_RECORDS:
-            raise QueryTooLarge(f"more than {SYNC_RECORDS}")
+        if query.rows > most:
+            raise QueryTooLarge(f"more than {most}")
         await connection.drain()
     records = await asyncio.to_thread(Records, found)
     if not sync.closed:

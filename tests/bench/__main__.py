@@ -44,8 +44,8 @@ UNSTAMPED = (64, 8)
 UNSTAMPED_EVENTS = 2_000
 """Without a stamp each connection may send some fifty at once, so many connections share few."""
 FREE_PRICES = "[[rule]]\nbase = 0\n"
-UNLIMITED = {"FREE_RATE": "100000", "ALL_FREE_RATE": "100000"}
-"""What is free is bounded by its rate, which is not what is measured."""
+UNLIMITED = {"UNPRICED_RATE": "100000", "ALL_UNPRICED_RATE": "100000"}
+"""What costs nothing is bounded by its rate, which is not what is measured."""
 READS = {"ours": 2_000, "nostr-relay": 300}
 """REQs of a kind; nostr-relay needs 24 ms for one by `#p`."""
 FANS = {100: 200, 1_000: 60}

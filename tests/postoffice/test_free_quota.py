@@ -13,8 +13,8 @@ from pennypost.protocol.errors import TooMany
 from pennypost.protocol.event import Event
 from pennypost.protocol.price import PriceList, Rule
 from pennypost_mint.runtime.limits import FREE_SECONDS
-from pennypost_postoffice.retention import _CROWD, early_over_quota_on, over_quota_on
-from pennypost_postoffice.tables import EARLY, FREE, address_tombstones, events, tombstones
+from pennypost_postoffice.retention import _CROWD, graves_over_quota_on, over_quota_on
+from pennypost_postoffice.tables import EARLY, FREE, OF_FREE, address_tombstones, events, tombstones
 from tests.postoffice.house import Author, House, wrap
 from tests.postoffice.test_work import mined
 from tests.support.relay import Relay, plain
@@ -39,9 +39,9 @@ async def _ids(house: House) -> set[bytes]:
     return await house.office.database.read(read)
 
 
-async def _marked(house: House) -> dict[bytes, int]:
+async def _marked(house: House, mark: str = "free_bytes") -> dict[bytes, int]:
     def read(connection: Connection) -> dict[bytes, int]:
-        found = select(events.c.id, events.c.free_bytes).where(events.c.free_bytes.is_not(None))
+        found = select(events.c.id, events.c[mark]).where(events.c[mark].is_not(None))
         return {row[0]: row[1] for row in connection.execute(found)}
 
     return await house.office.database.read(read)
@@ -97,7 +97,8 @@ async def test_what_came_free_is_in_the_quota_when_its_kind_costs_something(hous
 
 
 async def test_every_way_to_be_free_is_marked_with_its_size(house: House) -> None:
-    """A free kind, a price of nothing, work instead of a stamp, a former price of nothing, a deletion of one's own."""
+    """A free kind and a deletion of one's own; and apart from them a price of nothing, work instead of a stamp, a
+    former price of nothing."""
     author = Author()
     async with house.relay() as relay:
         paid, gone = author.sign(1), author.sign(1)
@@ -105,7 +106,8 @@ async def test_every_way_to_be_free_is_marked_with_its_size(house: House) -> Non
         deletion, listed, wrapped = author.sign(5, ["e", gone.id]), author.sign(10_002), wrap()
         await _post_free(relay, deletion, listed)
         _ask(house, PriceList((Rule(base=0),)))
-        await _post_free(relay, wrapped)
+        unseen = author.sign(5, ["e", "0" * 64])
+        await _post_free(relay, wrapped, unseen)
         _ask(house, PriceList((Rule(work_instead=8),)))
         worked, stamped = mined(author, 1, 8), author.sign(1)
         await _post_free(relay, worked)
@@ -114,27 +116,36 @@ async def test_every_way_to_be_free_is_marked_with_its_size(house: House) -> Non
         house.office.policy.change_prices(PriceList(), house.office.now())
         graced = author.sign(1)
         await _post_free(relay, graced)
-    free = (deletion, listed, wrapped, worked, graced)
+    free, unpriced = (deletion, listed, unseen), (wrapped, worked, graced)
     assert (await _marked(house)).keys() == _raw(*free)
-    assert await _ids(house) == _raw(*free, paid, stamped)
+    assert (await _marked(house, "unpriced_bytes")).keys() == _raw(*unpriced)
+    assert await _ids(house) == _raw(*free, *unpriced, paid, stamped)
 
     def sizes(connection: Connection) -> list[tuple[int, int]]:
-        found = select(events.c.free_bytes, func.length(events.c.body)).where(events.c.free_bytes.is_not(None))
+        size = func.coalesce(events.c.free_bytes, events.c.unpriced_bytes)
+        found = select(size, func.length(events.c.body)).where(size.is_not(None))
         return [(row[0], row[1]) for row in connection.execute(found)]
 
-    assert all(size == length for size, length in await house.office.database.read(sizes))
+    found = await house.office.database.read(sizes)
+    assert len(found) == 6 and all(size == length for size, length in found)
 
 
 async def test_the_quota_is_counted_in_its_index(sqlite_house: House) -> None:
     """A sweep costs what is free, not what is stored."""
 
     def plans(connection: Connection) -> str:
-        statements = (_CROWD, select(events.c.body).where(FREE).order_by(events.c.created_at))
+        statements = (
+            _CROWD,
+            select(events.c.body).where(FREE).order_by(events.c.created_at),
+            select(func.count()).select_from(tombstones).where(OF_FREE),
+            select(address_tombstones.c.address).where(OF_FREE).order_by(address_tombstones.c.free_since),
+        )
         written = [each.compile(connection, compile_kwargs={"literal_binds": True}) for each in statements]
         return str([connection.execute(text(f"EXPLAIN QUERY PLAN {each}")).all() for each in written])
 
     found = await sqlite_house.office.database.read(plans)
     assert found.count("events_free") == 2 and "USING COVERING INDEX events_free" in found and "TEMP" not in found
+    assert "tombstones_free" in found and "address_tombstones_free" in found
 
 
 # --- deletions of one's own
@@ -210,17 +221,49 @@ async def test_a_name_that_comes_to_stand_for_something_lasts(house: House) -> N
         assert await _early(house) == [2, 1, 0, 0]
         await house.pay(relay, [author.sign(5, ["e", unseen.id])])
         assert await _early(house) == [2, 0, 0, 0]
-        assert await house.office.database.write(early_over_quota_on, 0) == 0
+        assert await house.office.database.write(graves_over_quota_on, 0) == 0
         assert (await relay.post(unseen, house.purse.token())).code == "deleted"
+
+
+async def _of_free(house: House) -> list[int]:
+    """Tombstones of what no stamp paid, for ids and for addresses."""
+
+    def read(connection: Connection) -> list[int]:
+        counts = [select(func.count()).select_from(each).where(OF_FREE) for each in (tombstones, address_tombstones)]
+        return [connection.execute(count).scalar_one() for count in counts]
+
+    return await house.office.database.read(read)
+
+
+async def test_tombstones_of_free_events_have_a_quota(house: House) -> None:
+    """The oldest go, as the events themselves would have gone; those of paid mail, or that a stamp paid, stay."""
+    people = [Author() for _ in range(5)]
+    lists = [each.sign(10_002, age=10 * age) for age, each in enumerate(people, 1)]
+    notes = [each.sign(1) for each in people]
+    async with house.relay() as relay:
+        await house.pay(relay, notes)
+        await _post_free(relay, *lists)
+        deletions = [
+            each.sign(5, ["e", listed.id], ["e", note.id], ["a", f"10002:{each.pubkey}:"])
+            for each, listed, note in zip(people, lists, notes, strict=True)
+        ]
+        await _post_free(relay, *deletions)
+        assert await _early(house) == [10, 0, 5, 0] and await _of_free(house) == [5, 5]
+        # named once more by a deletion that is paid: for the oldest the quota counts no more
+        await house.pay(relay, [people[4].sign(5, ["e", lists[4].id], ["a", f"10002:{people[4].pubkey}:"])])
+        assert await _of_free(house) == [4, 4]
+        _set(house, free_rows=2)
+        await house.office.retention.sweep()
+        assert await _early(house) == [8, 0, 3, 0] and await _of_free(house) == [2, 2]
+        codes = [(await relay.post(event, house.purse.token())).code for event in (*lists, *notes)]
+        assert codes == ["deleted", "deleted", "", "", "deleted"] + ["deleted"] * 5
 
 
 # --- holds, and HTTP
 
 
-async def test_what_only_a_former_price_makes_free_cannot_be_held(house: House) -> None:
-    house.office.policy.change_prices(PriceList((Rule(base=0),)), house.office.now())
-    house.office.policy.change_prices(PriceList(), house.office.now())
-    letter = Author().sign(1, ["hold", secrets.token_hex(32)])
+async def test_an_event_of_a_free_kind_cannot_be_held(house: House) -> None:
+    letter = Author().sign(13_194, ["hold", secrets.token_hex(32)])
     async with house.relay() as relay:
         proof = house.purse.proof()
         answer = await relay.post(letter, house.purse.token(proof))

@@ -17,6 +17,8 @@ from pennypost_mint.runtime.limits import EPHEMERAL_SECONDS, FREE_SECONDS, MAX_F
 from pennypost_mint.runtime.settings import RELOADED, Settings, load_settings
 from pennypost_postoffice.retention import Retention
 from tests.postoffice.house import DAY, Author, House, wrap
+from tests.postoffice.test_change import blank
+from tests.postoffice.test_syncs import EVERYTHING, say
 from tests.support.relay import Relay, plain
 
 
@@ -49,6 +51,16 @@ LIMITS = (
     "ephemeral_rate",
     "free_rows",
     "free_bytes",
+    "max_outgoing",
+    "max_count",
+    "max_sync",
+    "all_sync",
+    "max_proofs",
+    "max_change",
+    "unpriced_rate",
+    "all_unpriced_rate",
+    "unpriced_rows",
+    "unpriced_bytes",
     "read_cpu",
     "all_free_rate",
     "all_ephemeral_rate",
@@ -162,6 +174,40 @@ async def _message(house: House, relay: Relay) -> str:
             return "" if code == "frame" else code
 
 
+async def _proofs(house: House, relay: Relay) -> str:
+    """A stamp of three proofs, like one that was taken a moment ago."""
+    proofs = [house.purse.proof() for _ in range(3)]
+    answer = await relay.post(wrap(), house.purse.token(*proofs))
+    assert await house.spent(*proofs) == [answer.accepted] * 3
+    return answer.code
+
+
+async def _change(house: House, relay: Relay) -> str:
+    proof = house.purse.proof(4)
+    answer = await relay.post(wrap(), house.purse.token(proof), {"change": [blank(house) for _ in range(2)]})
+    assert await house.spent(proof) == [answer.accepted]
+    return answer.code
+
+
+async def _three(house: House, relay: Relay) -> dict[str, Any]:
+    """A filter for three events."""
+    author = Author()
+    await house.pay(relay, [author.sign() for _ in range(3)])
+    return {"authors": [author.pubkey]}
+
+
+async def _count(house: House, relay: Relay) -> str:
+    await relay.send(["COUNT", "n", await _three(house, relay)])
+    while (frame := await relay.frames.get())[0] not in ("COUNT", "CLOSED"):
+        pass
+    return frame[2].rpartition("[")[2][:-1] if frame[0] == "CLOSED" else ""
+
+
+async def _sync(house: House, relay: Relay) -> str:
+    frame = await say(relay, "NEG-OPEN", "n", await _three(house, relay), EVERYTHING)
+    return frame[2].rpartition("[")[2][:-1] if frame[0] == "NEG-ERR" else ""
+
+
 REFUSED: dict[str, tuple[dict[str, Any], Ask, str]] = {
     "an event's bytes": ({"max_event": 2_000}, _event_of, "event"),
     "an event's tags": ({"max_tags": 5}, _tags, "event"),
@@ -169,6 +215,11 @@ REFUSED: dict[str, tuple[dict[str, Any], Ask, str]] = {
     "in the past": ({"max_behind": 4_000}, _behind, "past"),
     "filters": ({"max_filters": 2}, _filters, "filter"),
     "subscriptions": ({"max_subscriptions": 2}, _subscriptions, "subscriptions"),
+    "a stamp's proofs": ({"max_proofs": 2}, _proofs, "stamp-malformed"),
+    "blanks for change": ({"max_change": 1}, _change, "invalid-input"),
+    "events of a count": ({"max_count": 2}, _count, "query-too-large"),
+    "events of a sync": ({"max_sync": 2}, _sync, "query-too-large"),
+    "events of all syncs": ({"all_sync": 2}, _sync, "syncs"),
     "a message, in bytes": ({"max_message": 16_384, "max_event": 10_000}, _message, "too-large"),
 }
 

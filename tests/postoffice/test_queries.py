@@ -100,9 +100,9 @@ async def test_bad_counts(sqlite_house: House, name: str, filters: list[Any]) ->
 
 
 async def test_a_count_over_too_much_is_refused(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks at COUNT_ROWS rows and no more; a count is never a guess."""
+    """It looks at so many rows and no more; a count is never a guess."""
     house, author = sqlite_house, Author()
-    monkeypatch.setattr("pennypost_postoffice.queries.COUNT_ROWS", 10)
+    house.office.settings = house.office.settings.model_copy(update={"max_count": 10})
     monkeypatch.setattr("pennypost_postoffice.queries.COUNT_STEP", 4)
     async with house.relay() as relay:
         await house.pay(relay, [author.sign(1) for _ in range(10)])

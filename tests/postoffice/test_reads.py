@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 
 from pennypost_mint.runtime.limits import FLOOR_BURST, LITTLE_CPU
-from tests.postoffice.house import Author, House, wrap
+from pennypost_postoffice.holds import is_released_on
+from pennypost_postoffice.office import Office
+from tests.postoffice.house import Author, House, open_house, wrap
+from tests.postoffice.test_holds import Sale
 from tests.support.relay import plain
 
 READS = ["/v1/headers", "/v1/headers?after=0&wait=1", "/v1/pages/0", "/"]
@@ -126,3 +130,98 @@ async def test_quiet_readers_are_never_held_back(sqlite_house: House) -> None:
     other = house.office.sources.of({"client": ("198.51.100.7", 1), "headers": []})
     house.office.shares.charge(other, None, LITTLE_CPU)
     assert all(house.office.shares.admits(other) for _ in range(1_000))
+
+
+# --- what waits
+
+
+def _from(address: str) -> dict[str, str]:
+    return {"x-forwarded-for": address}
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def _waiting(house: House) -> int:
+    found = house.service.metrics.registry.get_sample_value("pennypost_office_requests_waiting")
+    assert found is not None
+    return int(found)
+
+
+def _assert_overloaded(answer: httpx.Response) -> None:
+    assert answer.status_code == 503 and "[overloaded]" in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_releases_that_wait_are_bounded(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends most gives way, one request for each that comes: 503 with Retry-After. Nobody else does."""
+    monkeypatch.setattr("pennypost_postoffice.reads.RELEASES_AT_ONCE", 2)
+    monkeypatch.setattr("pennypost_postoffice.reads.RELEASES_WAITING", 3)
+    sales, paid = [Sale() for _ in range(6)], Sale()
+    async with (
+        open_house(tmp_path, address, trusted_proxies="127.0.0.0/8") as house,
+        httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=30) as http,
+    ):
+        async with house.relay() as relay:
+            await house.pay(relay, [paid.letter()])
+        gate, real = asyncio.Event(), house.office.database.read
+        at_the_database: list[bytes] = []
+
+        async def slow(work, *arguments):  # type: ignore[no-untyped-def]
+            if work is is_released_on:
+                at_the_database.append(arguments[0])
+                await gate.wait()
+            return await real(work, *arguments)
+
+        monkeypatch.setattr(house.office.database, "read", slow)
+
+        def ask(sale: Sale, source: str) -> asyncio.Task[httpx.Response]:
+            body = {"x": sale.x.hex(), "id": sale.id.hex()}
+            return asyncio.create_task(http.post(f"/v1/holds/{sale.hold.hex()}", json=body, headers=_from(source)))
+
+        flood: list[asyncio.Task[httpx.Response]] = []
+        for count, sale in enumerate(sales, 1):
+            flood.append(ask(sale, "198.51.100.7"))
+            # one after the other, so that it is known who waits longest
+            done = max(0, count - 5)
+            await _until(lambda: sum(each.done() for each in flood) == done)  # noqa: B023
+            await _until(lambda: len(at_the_database) + _waiting(house) + done == count)  # noqa: B023
+        payer = ask(paid, "203.0.113.9")
+        await _until(lambda: sum(each.done() for each in flood) == 2)
+        assert [each.done() for each in flood] == [False, False, True, True, False, False] and not payer.done()
+        gate.set()
+        assert (await payer).json()["message"] == "accepted: released 1"
+        answers = await asyncio.gather(*flood)
+        for number in (2, 3):
+            _assert_overloaded(answers[number])
+        assert [answers[number].status_code for number in (0, 1, 4, 5)] == [404] * 4
+        assert len(at_the_database) == 5
+        # afterwards there are as many places as before
+        again = await asyncio.gather(*(ask(paid, "203.0.113.9") for _ in range(4)))
+        assert {each.json()["message"] for each in again} == {"duplicate: already released"}
+
+
+async def test_events_that_wait_for_a_full_office_are_bounded(
+    sqlite_house: House, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = sqlite_house
+    monkeypatch.setattr("pennypost_postoffice.reads.EVENTS_WAITING", 2)
+    monkeypatch.setattr(Office, "is_full", True)
+    house.office.room.clear()
+
+    def post() -> asyncio.Task[httpx.Response]:
+        token = {"x-cashu": house.purse.token()}
+        return asyncio.create_task(http.post("/v1/events", json=plain(Author().sign(1)), headers=token))
+
+    posts = [post() for _ in range(5)]
+    await _until(lambda: sum(each.done() for each in posts) == 3)
+    refused = [await each for each in posts if each.done()]
+    for answer in refused:
+        _assert_overloaded(answer)
+    monkeypatch.undo()
+    house.office.room.set()
+    taken = [answer for answer in await asyncio.gather(*posts) if answer not in refused]
+    assert [answer.json()["accepted"] for answer in taken] == [True, True]

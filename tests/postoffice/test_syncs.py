@@ -150,10 +150,10 @@ async def test_messages_without_a_session(sqlite_house: House) -> None:
 
 
 async def test_too_many_records(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A million ids are not even read: a session stops at SYNC_RECORDS, all together at SYNC_TOTAL."""
+    """A million ids are not even read: a session stops at its limit, all together at theirs."""
     house, author = sqlite_house, Author()
-    monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_RECORDS", 10)
-    monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_TOTAL", 25)
+    house.service.load = lambda: house.settings.model_copy(update={"max_sync": 10, "all_sync": 25})
+    house.service.reload()
     monkeypatch.setattr("pennypost_postoffice.syncs.COUNT_STEP", 4)
     mine = {"authors": [author.pubkey]}
     async with house.relay() as relay, house.relay() as other:
@@ -176,10 +176,10 @@ async def test_too_many_records(sqlite_house: House, monkeypatch: pytest.MonkeyP
         await asyncio.sleep(0.01)
 
 
-async def test_the_source_that_holds_most_gives_up(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_source_that_holds_most_gives_up(sqlite_house: House) -> None:
     """One address takes all records with many sessions: another one's begins, and that address gets its own no more."""
     house, author = sqlite_house, Author()
-    monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_TOTAL", 25)
+    house.office.syncs.most = 25
     mine = {"authors": [author.pubkey]}
     async with house.relay() as relay:
         await house.pay(relay, [author.sign(1) for _ in range(10)])
@@ -199,7 +199,7 @@ async def test_the_source_that_holds_most_gives_up(sqlite_house: House, monkeypa
         assert sorted([(await many.next())[0], (await many.next())[0]]) == ["NEG-ERR", "NEG-MSG"]
     few.send("NEG-MSG", "x", EVERYTHING)
     assert (await few.next())[:2] == ["NEG-MSG", "x"]
-    monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_TOTAL", 5)
+    house.office.syncs.most = 5
     few.send("NEG-OPEN", "y", mine, EVERYTHING)
     assert (await few.next())[:2] == ["NEG-ERR", "x"]
     alone = await few.next()

@@ -133,7 +133,7 @@ def test_the_first_rule_counts() -> None:
 
 
 def test_a_price_of_zero_needs_no_stamp() -> None:
-    assert postage(event(), 10, NOW, PriceList((Rule(base=0),))).free
+    assert postage(event(), 10, NOW, PriceList((Rule(base=0),))) == Postage(0, NOW + 30 * DAY, True, unpriced=True)
     assert not postage(event(), 2_000, NOW, PriceList((Rule(base=0, per_kib=1),))).free
 
 

@@ -64,7 +64,7 @@ def test_work_beside_the_stamp() -> None:
 def test_work_instead_of_the_stamp() -> None:
     prices = PriceList((Rule(base=2, work_instead=16),))
     worked, lazy = postage(event(20, ["1", "16"]), 100, NOW, prices), postage(event(40, ["1", "15"]), 100, NOW, prices)
-    assert worked == Postage(0, worked.keep_until, free=True)
+    assert worked == Postage(0, worked.keep_until, free=True, unpriced=True)
     assert (lazy.sat, lazy.free) == (2, False)
 
 

@@ -490,6 +490,14 @@ class HoldFull(PolicyError):
     remedy = "Release it first, or hold this event under another tag; the stamp is still good."
 
 
+class QuotaFull(PolicyError):
+    """This office has no room for more letters that cost nothing."""
+
+    code, status, prefix = "quota-full", 503, "error"
+    remedy = "Send the same event again tomorrow, or to another post office; nothing was taken."
+    retry_after = 3_600
+
+
 class QueryTooLarge(PolicyError):
     """Too many events fit this query."""
 

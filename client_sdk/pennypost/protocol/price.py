@@ -1,13 +1,13 @@
 """What an event costs and how long it is kept (wire contract, section 1, Stamps).
 
-    event ─▶ the first rule that names its kind ─▶ keep_until ─▶ days charged ─▶ Postage(sat, keep_until, free)
+    event ─▶ the first rule that names its kind ─▶ keep_until ─▶ days charged ─▶ Postage(sat, keep_until, free, …)
 
 A price file (TOML) is a list of rules, tried in order, and the kinds that need no stamp:
 
     free_kinds = [10002, 10050]
     [[rule]]
     kinds = [1059, "30000-39999"]     # absent: every kind
-    base = 1                          # sat
+    base = 1                          # sat; 0 with both of the next 0, too: these cost nothing
     per_kib = 0                       # sat for each KiB begun above the first
     per_day = 0                       # sat for each day of kept time
     ttl_default = 2592000             # seconds, where the event has no expiration
@@ -92,11 +92,15 @@ class PriceList:
 
 @dataclass(frozen=True, slots=True)
 class Postage:
-    """What an event needs: `sat` to pay, kept until `keep_until` (Unix seconds); `free`: no stamp is looked at."""
+    """What an event needs: `sat` to pay, kept until `keep_until` (Unix seconds); `free`: no stamp is looked at.
+
+    `unpriced`: free because its rule asks nothing, or takes its work instead, and not for being of a free kind.
+    """
 
     sat: int
     keep_until: int
     free: bool
+    unpriced: bool = False
 
 
 def keep_until(event: Event, prices: PriceList) -> int:
@@ -130,10 +134,10 @@ def postage(event: Event, size_bytes: int, now: int, prices: PriceList) -> Posta
     if event.kind in prices.free_kinds:
         return Postage(0, until, free=True)
     if rule.work_instead and committed_work(event) >= rule.work_instead:
-        return Postage(0, until, free=True)
+        return Postage(0, until, free=True, unpriced=True)
     kib = -(-max(0, size_bytes - KIB) // KIB)
     sat = rule.base + rule.per_kib * kib + rule.per_day * -(-charged // DAY)
-    return Postage(sat, until, free=sat == 0)
+    return Postage(sat, until, free=sat == 0, unpriced=sat == 0)
 
 
 def _check_work(event: Event, rule: Rule) -> None:

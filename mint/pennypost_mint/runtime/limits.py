@@ -41,10 +41,11 @@ MAX_LIMIT = 5_000
 """Events of one stored query, unless set; also its default."""
 
 MAX_PROOFS = 100
-"""Proofs of one stamp."""
+"""Proofs of one stamp, unless set."""
 
 MAX_CHANGE = 64
-"""Blank outputs of one event."""
+MOST_CHANGE = 256
+"""Blank outputs of one event, unless set, and the largest PENNYPOST_MAX_CHANGE."""
 
 IN_FLIGHT = 512
 """Events of one connection without an answer; past it the connection is not read until one is answered."""
@@ -96,6 +97,14 @@ AUTH_KEYS = 16
 """Keys that may answer the challenge of one connection; each costs a signature to check, and what is private is held
 against all of them."""
 
+RELEASES_AT_ONCE = 32
+RELEASES_WAITING = 1_000
+"""Releases over HTTP that are at the database, and those that wait for that; past it one is answered with 503, of the
+source that has most."""
+
+EVENTS_WAITING = 1_000
+"""Events over HTTP that wait while the office is full, each with its body; past it the same."""
+
 EPHEMERAL_SECONDS = 10
 FREE_SECONDS = 25
 """Seconds for which a connection may save up its rate of ephemeral and of free stored events, and send them at once."""
@@ -146,13 +155,13 @@ VANISHED_ROWS = 1_000_000
 """Hashes kept of keys that asked to vanish and had nothing here, 80 bytes each; those that had something are kept."""
 
 COUNT_ROWS = 100_000
-"""Stored events that a COUNT looks at; past it it is refused. They cost 0.5 s of the connection's share of CPU."""
+"""Stored events that a COUNT looks at, unless set; past it it is refused. They cost 0.5 s of the connection's CPU."""
 
 SYNC_RECORDS = 100_000
-"""Events of one negentropy session, 41 bytes each while it lasts; past it it is refused."""
+"""Events of one negentropy session, 41 bytes each while it lasts, unless set; past it it is refused."""
 
 SYNC_TOTAL = 1_000_000
-"""Of all sessions of a process; while they are read from the database they take some 150 bytes each."""
+"""Of all sessions of a process, unless set; while they are read from the database they take some 150 bytes each."""
 
 SYNCS = 8
 """Sessions of one connection."""

@@ -62,6 +62,10 @@ class Metrics:
         self.office_stamps_sat = counter("pennypost_office_stamps_sat_total", "Stamps taken, in sat")
         self.office_connections = gauge("pennypost_office_connections", "Open WebSocket connections")
         self.office_subscriptions = gauge("pennypost_office_subscriptions", "Open subscriptions")
+        self.office_outgoing_bytes = gauge(
+            "pennypost_office_outgoing_bytes",
+            "Bytes that wait for connections to take them; at PENNYPOST_MAX_OUTGOING the slowest are closed",
+        )
         self.office_slow_readers = counter("pennypost_office_slow_readers_total", "Connections closed as too slow")
         self.office_verify_waiting = gauge("pennypost_office_verify_waiting", "Events waiting for verification")
         self.office_commit_waiting = gauge("pennypost_office_commit_waiting", "Events waiting for the commit")
@@ -84,6 +88,17 @@ class Metrics:
         self.office_feed_waiters = gauge("pennypost_office_feed_waiters", "Long polls of the header feed")
         self.office_reads = gauge(
             "pennypost_office_reads", "Reads over HTTP under way in the database; at 2,000 others are answered with 503"
+        )
+        self.office_requests_waiting = gauge(
+            "pennypost_office_requests_waiting",
+            "Events and releases over HTTP that wait for their turn; at 1,000 of either one is answered with 503",
+        )
+        self.office_unpriced_letters = gauge(
+            "pennypost_office_unpriced_letters",
+            "Stored letters that their price rule asked nothing for; at PENNYPOST_UNPRICED_ROWS more are refused",
+        )
+        self.office_unpriced_bytes = gauge(
+            "pennypost_office_unpriced_bytes", "Their bytes; at PENNYPOST_UNPRICED_BYTES more are refused"
         )
         self.office_foreign_sat = counter("pennypost_office_foreign_sat_total", "Earned at mints elsewhere, in sat")
         self.office_foreign_waiting = gauge(

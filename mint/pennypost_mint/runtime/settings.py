@@ -21,16 +21,23 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pennypost.protocol.errors import ConfigurationError, InvalidKey, StampMalformed
 from pennypost.protocol.event import MAX_TAGS
 from pennypost.protocol.nip19 import parse_public_key
+from pennypost.protocol.proof import MAX_PROOFS as MOST_PROOFS
 from pennypost.protocol.relay_info import MAX_MINTS
 from pennypost.protocol.token import normal_mint
 from pennypost_mint.runtime.limits import (
+    COUNT_ROWS,
     KIB,
+    MAX_CHANGE,
     MAX_EVENT,
     MAX_FILTERS,
     MAX_FRAME,
     MAX_LIMIT,
+    MAX_PROOFS,
     MAX_SUBSCRIPTIONS,
+    MOST_CHANGE,
     MOST_EVENT,
+    SYNC_RECORDS,
+    SYNC_TOTAL,
 )
 
 PREFIX = "PENNYPOST_"
@@ -49,7 +56,9 @@ RELOADED = frozenset(
         *("invoice_expiry", "max_mint", "max_open_invoices", "rate_limit", "rate_burst", "trusted_proxies"),
         *("max_message", "max_event", "max_tags", "max_ahead", "max_behind", "max_connections", "max_waiters"),
         *("max_subscriptions", "max_filters", "max_limit", "free_rate", "ephemeral_rate", "free_rows", "free_bytes"),
-        *("all_free_rate", "all_ephemeral_rate", "read_cpu"),
+        *("all_free_rate", "all_ephemeral_rate", "read_cpu", "max_outgoing"),
+        *("max_count", "max_sync", "all_sync", "max_proofs", "max_change"),
+        *("unpriced_rate", "all_unpriced_rate", "unpriced_rows", "unpriced_bytes"),
     }
 )
 """Settings that a running server takes on by `pennypost office reload` or SIGHUP; the others need a new start."""
@@ -205,8 +214,38 @@ class Settings(BaseSettings):
         le=100_000,
         description="Stored events that one filter is answered with; also without a `limit`.",
     )
+    max_count: int = Field(
+        COUNT_ROWS,
+        ge=1,
+        le=10_000_000,
+        description="Stored events that a COUNT looks at; past it it is refused (`query-too-large`).",
+    )
+    max_sync: int = Field(
+        SYNC_RECORDS,
+        ge=1,
+        le=10_000_000,
+        description="Stored events of one negentropy session (NIP-77); past it it is refused (`query-too-large`).",
+    )
+    all_sync: int = Field(
+        SYNC_TOTAL,
+        ge=1,
+        le=100_000_000,
+        description="Of all sessions of a process, some 150 bytes each; past it the source that holds most gives some"
+        " up.",
+    )
+    max_proofs: int = Field(MAX_PROOFS, ge=1, le=MOST_PROOFS, description="Proofs of one stamp.")
+    max_change: int = Field(
+        MAX_CHANGE, ge=0, le=MOST_CHANGE, description="Blank outputs for change of one event; 0: no change is given."
+    )
     max_connections: int = Field(
         20_000, ge=1, le=1_000_000, description="WebSocket connections at once; an idle one costs some 30 KB."
+    )
+    max_outgoing: int = Field(
+        256 * 1024 * KIB,
+        ge=64 * 1024 * KIB,
+        le=2**50,
+        description="Bytes that wait for the readers of all connections; past it the slowest are closed. A quarter of"
+        " what memory the process may have.",
     )
     max_waiters: int = Field(
         20_000, ge=0, le=1_000_000, description="Readers that wait for the header feed at once, some 30 KB each."
@@ -215,7 +254,7 @@ class Settings(BaseSettings):
         2.0,
         gt=0,
         le=1_000_000,
-        description="Stored events without a stamp (relay lists, key packages), and deletions, that one connection may"
+        description="Stored events of free kinds (relay lists, key packages), and deletions, that one connection may"
         " send each second, and 25 times as many at once.",
     )
     ephemeral_rate: float = Field(
@@ -228,19 +267,44 @@ class Settings(BaseSettings):
         50.0,
         gt=0,
         le=1_000_000,
-        description="Stored events without a stamp that all connections of a process may send each second; past it the"
+        description="Stored events of free kinds that all connections of a process may send each second; past it the"
         " sources that sent most have the rate of one connection.",
     )
     all_ephemeral_rate: float = Field(1_000.0, gt=0, le=1_000_000, description="The same for ephemeral events.")
     free_rows: int = Field(
-        100_000, ge=1, le=2**40, description="Stored events that no stamp paid, all together; the oldest go first."
+        100_000,
+        ge=1,
+        le=2**40,
+        description="Stored events of free kinds, and free deletions, all together; the oldest go first.",
     )
     free_bytes: int = Field(
         256 * 1024 * KIB,
         ge=1024 * KIB,
         le=2**50,
-        description="Bytes of stored events that no stamp paid, all together.",
+        description="Bytes of these, all together.",
     )
+    unpriced_rate: float = Field(
+        5.0,
+        gt=0,
+        le=1_000_000,
+        description="Letters that a price rule asks nothing for (`base = 0`, or work instead of a stamp) that one"
+        " connection may send each second, and 25 times as many at once.",
+    )
+    all_unpriced_rate: float = Field(
+        100.0,
+        gt=0,
+        le=1_000_000,
+        description="The same for all connections of a process; past it the sources that sent most have the rate of"
+        " one connection.",
+    )
+    unpriced_rows: int = Field(
+        1_000_000,
+        ge=1,
+        le=2**40,
+        description="Letters that a price rule asks nothing for, all together; past it more are refused"
+        " (`quota-full`).",
+    )
+    unpriced_bytes: int = Field(2 * 1024**3, ge=1024 * KIB, le=2**50, description="Bytes of these, all together.")
     read_cpu: float = Field(
         0.6,
         gt=0,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, select, update
 
-from pennypost_mint.runtime.sets import delete_rows, insert_rows, select_in
+from pennypost_mint.runtime.sets import delete_rows, insert_ignore, insert_rows, select_in
 from pennypost_postoffice.tables import foreign_closed
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ def record_on(connection: Connection, entry: Entry, reason: str, now: int) -> No
     delete_rows(connection, foreign_closed, _KEY, [key])
     collected = before is not None and before.collected and before.counter == entry.counter
     insert_rows(connection, foreign_closed, Closed._fields, [(*key, *rest, collected)])
+
+
+def reopen_on(connection: Connection, found: Sequence[Closed]) -> int:
+    """Takes in rows of a backup; those that are here stay as they are. Returns how many came."""
+    return len(insert_ignore(connection, foreign_closed, Closed._fields, sorted(found), "stamps"))
 
 
 def outputs_on(

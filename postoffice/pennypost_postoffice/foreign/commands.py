@@ -216,8 +216,10 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE")], as_json: Json 
 
     made = _run(run())
     say(f"Keep a copy of the seed, too: {settings.office_seed}")
-    result = {"file": str(file), "proofs": len(made.proofs), "sat": made.sat, "made_at": made.made_at}
-    show(result, f"{made.sat} sat in {len(made.proofs)} proofs as of {_when(made.made_at)}", as_json)
+    counts = {"proofs": len(made.proofs), "closed": len(made.closed)}
+    result = {"file": str(file), **counts, "sat": made.sat, "made_at": made.made_at}
+    text = f"{made.sat} sat in {counts['proofs']} proofs, {counts['closed']} closed swaps, as of {_when(made.made_at)}"
+    show(result, text, as_json)
 
 
 @treasury.command()
@@ -227,7 +229,8 @@ def restore(
 ) -> None:
     """Bring back what is had, from a backup and from the mints themselves, which know what they signed for this seed.
 
-    Put the seed's file where the settings say first. Repeating it is safe.
+    Put the seed's file where the settings say first. Repeating it is safe. Swaps that were closed come back from a
+    backup; `retry` asks what was signed for them.
 
     Examples:
 

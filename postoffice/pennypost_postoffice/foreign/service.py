@@ -18,7 +18,7 @@ from pennypost.protocol.errors import (
     StampWrongUnit,
 )
 from pennypost.protocol.token import Proof, parse_token, spending_condition
-from pennypost_mint.runtime.limits import FOREIGN_WAITING, MAX_PROOFS, RECENT
+from pennypost_mint.runtime.limits import FOREIGN_WAITING, RECENT
 from pennypost_mint.runtime.logs import logger
 from pennypost_postoffice.foreign.desk import AGAIN, Desk
 from pennypost_postoffice.foreign.exchange import TROUBLE, Courier, Exchange
@@ -68,7 +68,7 @@ class Foreign:
         Keysets and fees are looked at later, at the desk. Raises StampMalformed, StampWrongUnit, StampLocked (also for
         a lock to this office: the mint would ask for a signature), StampTooLittle and StampRefused.
         """
-        read = parse_token(token, max_proofs=MAX_PROOFS)
+        read = parse_token(token, max_proofs=self._office.settings.max_proofs)
         desk = self.desks.get(mint_name(read.mint))
         if desk is None:
             return None

@@ -25,6 +25,7 @@ from pennypost_postoffice import office as offices
 from pennypost_postoffice.foreign import exchange
 from pennypost_postoffice.foreign import swap as swaps
 from pennypost_postoffice.foreign import treasury as treasuries
+from pennypost_postoffice.foreign.backup import read_backup, write_backup
 from pennypost_postoffice.foreign.closed import Closed, closed_on
 from pennypost_postoffice.foreign.doubt import Doubts, Look
 from pennypost_postoffice.foreign.treasury import Treasury
@@ -32,8 +33,8 @@ from pennypost_postoffice.operate.prices import set_on
 from pennypost_postoffice.tables import feed
 from tests.postoffice.foreign.conftest import Books
 from tests.postoffice.foreign.liar import Answer, Behaviour, Liar, Request, hang_up, spent, swallow, trouble
-from tests.postoffice.house import Author, House
-from tests.support.relay import letter
+from tests.postoffice.house import Author, House, open_house
+from tests.support.relay import letter, plain
 
 pytestmark = pytest.mark.usefixtures("quick", "at_once")
 
@@ -170,6 +171,40 @@ async def test_what_was_signed_for_a_closed_swap_comes_in_once(street: Street) -
     street.liar.repent()
     assert (await street.post(event, proof)).accepted and await street.stored(event)
     assert await street.books.earned() == 1 and await street.closed() == []
+
+
+@pytest.mark.parametrize("by", ["the operator", "the sender"])
+async def test_a_closed_swap_is_in_the_backup(street: Street, tmp_path: Path, by: str) -> None:
+    """Another database with the same seed: what was signed is found, or pays for the letter that comes again. No stamp
+    and no letter is in the file."""
+    event, proof = await street.in_doubt(swallow)
+    await street.close(event)
+    foreign = street.office.office.foreign
+    assert foreign is not None
+    file = tmp_path / "treasury.json"
+    made = await write_backup(street.office.office.database, foreign.seed, file)
+    text, before = file.read_text(), await street.closed()
+    assert len(made.closed) == 1 and proof.secret not in text and event.content not in text
+    street.liar.repent()
+    seed = str(street.office.settings.office_seed)
+    new = {"role": "postoffice", "mint_urls": street.liar.url, "office_seed_file": seed}
+    async with open_house(tmp_path / "new", **new) as office:
+        database = office.office.database
+        for _ in range(2):
+            assert await read_backup(database, foreign.seed, file) == 0
+            assert await database.read(closed_on) == before
+        if by == "the operator":
+            looking = Doubts(database, [street.liar.url], foreign.seed, PriceList())
+            assert [each.result for each in await looking.look()] == ["collected"]
+            await looking.end()
+            # the file does not undo what happened since
+            await read_backup(database, foreign.seed, file)
+            assert [each.collected for each in await database.read(closed_on)] == [True]
+        async with office.relay() as relay, asyncio.timeout(20):
+            while not (await relay.post(event, street.token(proof))).accepted:
+                await asyncio.sleep(0.05)
+            assert await relay.fetch({"ids": [event.id]}) == [plain(event)]
+        assert await Books(office).earned() == 1 and await database.read(closed_on) == []
 
 
 LOOKS: list[tuple[str, Behaviour, Behaviour | None, str]] = [
