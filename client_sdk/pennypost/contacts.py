@@ -65,6 +65,10 @@ class Contacts:
             for key, name, standing, added_at in await self._store.run(contacts_on)
         ]
 
+    async def name(self, npub: str) -> str:
+        """What we call somebody; empty for a stranger, and where no name was given. Raises InvalidKey."""
+        return await self._store.run(name_on, nip19.parse_public_key(npub))
+
     async def shows(self, sender: bytes, *, only: bool = False) -> bool:
         """Whether letters of somebody (32-byte public key) are shown; with `only` those of contacts alone."""
         standing = await self._store.run(standing_on, sender)
@@ -102,6 +106,12 @@ def standing_on(connection: sqlite3.Connection, key: bytes) -> Standing | None:
     """How somebody stands; None for a stranger."""
     row = connection.execute("SELECT standing FROM contacts WHERE key = ?", (key,)).fetchone()
     return row[0] if row else None
+
+
+def name_on(connection: sqlite3.Connection, key: bytes) -> str:
+    """What we call somebody."""
+    row = connection.execute("SELECT name FROM contacts WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else ""
 
 
 def contacts_on(connection: sqlite3.Connection) -> list[tuple[bytes, str, Standing, int]]:

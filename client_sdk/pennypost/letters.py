@@ -55,11 +55,14 @@ class Waiting:
 def note_of(secret: bytes, receiver: bytes, once: str | None, *parts: object) -> Note:
     """The note of a letter by the holder of `secret` (32 bytes); `parts`: all that makes it another, as JSON has it.
 
-    Raises InvalidInput for a key that is none.
+    Raises InvalidInput for a key that is none, and for a text that has no form in UTF-8.
     """
     if once is not None and not (0 < len(once) <= ONCE_LIMIT and once.isprintable()):
         raise InvalidInput("a key is of 1 to 200 printable characters")
-    said = msgspec.json.encode([receiver.hex(), *parts])
+    try:
+        said = msgspec.json.encode([receiver.hex(), *parts])
+    except UnicodeEncodeError:
+        raise InvalidInput("the text is not UTF-8") from None
     return Note(receiver.hex(), hmac.digest(secret, b"pennypost/letter/v1" + said, "sha256"), once)
 
 

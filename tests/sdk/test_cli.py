@@ -234,24 +234,6 @@ def test_interrupted(url: str, tmp_path: Path) -> None:
     assert "Traceback" not in talk
 
 
-def test_help_of_every_command(run: Run) -> None:
-    listed = run("--help")
-    assert listed.code == 0
-    groups: dict[str, tuple[str, ...]] = {
-        "keys": ("new", "show", "import", "encrypt", "passwd"),
-        "wallet": ("buy", "balance", "send", "receive", "check", "restore", "connect"),
-    }
-    commands = [(name,) for name in ("send", "inbox", "doctor")]
-    commands += [(group, verb) for group, verbs in groups.items() for verb in verbs]
-    for command in commands:
-        text = run(*command, "--help").out
-        assert "Examples:" in text and "--json" in text and "--home" in text, command
-        examples = [line for line in text.splitlines() if line.startswith("    pennypost ") or " | pennypost" in line]
-        assert len(examples) >= 2, command
-        if command != ("doctor",):
-            assert all(" ".join(command) in line for line in examples), command
-
-
 def test_server_commands_are_found(run: Run) -> None:
     assert "migrates" in run("up", "--help").out
     assert "upgrade" in run("db", "--help").out

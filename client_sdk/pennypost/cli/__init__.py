@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -83,6 +84,10 @@ def root(
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    # Bytes that are no UTF-8 are refused where they are used; what a terminal cannot show is spelled out.
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=errors)
     try:
         app()
     except PennypostError as error:

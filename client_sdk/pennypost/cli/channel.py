@@ -11,7 +11,20 @@ import typer
 from pennypost.cli.exit_codes import exit_code
 from pennypost.cli.mail import KEEP, TEXT_LIMIT
 from pennypost.cli.plugins import Command
-from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, Talk, explain, plain, stamps, when
+from pennypost.cli.talk import (
+    HomeOption,
+    JsonOption,
+    MintOption,
+    OfficeOption,
+    QrOption,
+    Talk,
+    WatchOption,
+    called,
+    explain,
+    plain,
+    stamps,
+    when,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,7 +188,7 @@ def read(
     home: HomeOption = None,
     office: OfficeOption = None,
     as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and show posts as they come.")] = False,
+    watch: WatchOption = False,
     privacy: Annotated[
         Literal["fast", "page", "all"],
         typer.Option("--privacy", help="Fetch your posts, the 64 letters around each, or everything."),
@@ -193,7 +206,8 @@ def read(
     async def work(client: AsyncClient) -> tuple[int, list[Channel]]:
         found = 0
         async for each in client.channels.read(channel, watch=watch, privacy=privacy, on_progress=talk.progress):
-            talk.result(asdict(each), _post(each))
+            contact = await client.contacts.name(each.author)
+            talk.result(asdict(each) | {"contact": contact}, _post(each, contact))
             found += 1
         return found, [each for each in await client.channels.all() if not each.joined]
 
@@ -308,6 +322,7 @@ def sell(
     office: OfficeOption = None,
     as_json: JsonOption = False,
     at: Annotated[int | None, typer.Option("--at", help="A Unix time in the epoch to sell; now unless given.")] = None,
+    qr: QrOption = False,
 ) -> None:
     """Print the key of one epoch as a word: who has it reads that epoch and no other. Sell it as an offer's text.
 
@@ -321,6 +336,7 @@ def sell(
         return await client.channels.sell(channel, at=at)
 
     word = talk.run(work)
+    talk.draw(word, qr)
     talk.result({"grant": word}, word)
 
 
@@ -356,11 +372,11 @@ def _show(talk: Talk, channel: Channel) -> None:
     talk.result(asdict(channel), text)
 
 
-def _post(post: Post) -> str:
+def _post(post: Post, contact: str) -> str:
     # Indented, so that no post can look like the beginning of another.
     lines = "\n".join(f"    {line}" for line in plain(post.text).split("\n"))
     place = f"to the drop box of {plain(post.name)}" if post.box else f"in {plain(post.name)}"
-    return f"{post.author} {place} on {when(post.sent_at)}\n{lines}\n"
+    return f"{called(post.author, contact)} {place} on {when(post.sent_at)}\n{lines}\n"
 
 
 def _sent(talk: Talk, receipts: Sequence[Receipt], done: str) -> None:

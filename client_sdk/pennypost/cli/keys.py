@@ -13,7 +13,7 @@ import typer
 
 from pennypost.cli.exit_codes import exit_code
 from pennypost.cli.plugins import Command
-from pennypost.cli.talk import HomeOption, JsonOption, OfficeOption, QrOption, Talk, explain
+from pennypost.cli.talk import HomeOption, JsonOption, OfficeOption, QrOption, Talk, WatchOption, explain
 from pennypost.home import IDENTITY, read_passphrase
 from pennypost.keys import Identity, import_identity, load_identity, new_identity
 from pennypost.protocol.errors import PassphraseUnusable
@@ -187,6 +187,7 @@ def scan(
     publish: Annotated[
         bool, typer.Option("--publish", help="Tell everyone at the office that your mail is read there.")
     ] = False,
+    qr: QrOption = False,
 ) -> None:
     """Print your address with a scan key apart from the npub: letters to it are found by whoever holds that key.
 
@@ -205,6 +206,7 @@ def scan(
         return await client.addresses.make(), await client.addresses.scan_key(), receipt
 
     address, key, receipt = talk.run(work)
+    talk.draw(key if export else address, qr)
     talk.result({"address": address} | ({"scan_key": key} if export else {}), key if export else address)
     if receipt is not None and receipt.error is not None:
         talk.say(explain(receipt.error))
@@ -240,7 +242,7 @@ def watch(
     office: OfficeOption = None,
     as_json: JsonOption = False,
     after: Annotated[int, typer.Option("--after", min=0, help="Number in the feed to go on from.")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on, and show headers as they come.")] = False,
+    follow: WatchOption = False,
 ) -> None:
     """List the letters that are for the owner of a scan key, which is read from stdin: number and one-time key.
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from pennypost.cli.exit_codes import exit_code
+from pennypost.cli.lines import OF_ONE, parse_line, read_lines
 from pennypost.cli.talk import (
     HomeOption,
     JsonOption,
     MintOption,
     OfficeOption,
     Talk,
+    WatchOption,
+    called,
     explain,
     plain,
     sats,
@@ -22,6 +25,7 @@ from pennypost.cli.talk import (
     when,
 )
 from pennypost.mail import DUPLICATE
+from pennypost.protocol.errors import PennypostError
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -34,7 +38,9 @@ TEXT_LIMIT: Final = 64 * 1024
 
 def send(
     context: typer.Context,
-    who: Annotated[str, typer.Argument(help="npub, nprofile, 64 hex digits or name@domain.")],
+    who: Annotated[
+        str | None, typer.Argument(metavar="WHO", help="npub, nprofile, 64 hex digits or name@domain.")
+    ] = None,
     text: Annotated[
         str, typer.Argument(metavar="[TEXT|-]", help="The letter; - or nothing reads it from stdin.")
     ] = "-",
@@ -60,6 +66,9 @@ def send(
         float, typer.Option("--jitter", min=0, max=3600, help="Send it after a random time of up to so many seconds.")
     ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost; send and spend nothing.")] = False,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Many letters: each line of stdin a JSON object with its `to` and `text`.")
+    ] = False,
 ) -> None:
     """Send a letter that only WHO can find and open. Needs a stamp: pennypost wallet buy 10.
 
@@ -68,6 +77,10 @@ def send(
     After a failure or a crash run the same command again: what is still in the outbox goes on with its stamp. With
     --once this holds after the answer too, so a script may repeat it.
 
+    With --lines each line may have once, subject and reply_to of its own, and its receipt has its number (`line`). A
+    letter that cannot be sent stops no other; no stamps, or no answer, ends the command: run it again, with `once`
+    nothing is sent twice.
+
     Examples:
 
       pennypost send npub1… "meet at nine"
@@ -75,8 +88,17 @@ def send(
       pennypost send npub1… "meet at nine" --mode nip17
       pennypost send npub1… --dry-run < letter.txt
       pennypost send npub1… "invoice 7 is due" --once invoice-7
+      jq -c '{to: .npub, text: .note, once: .id}' people.json | pennypost send --lines --json
     """
     talk = Talk(context, home, office, mint, as_json)
+    if lines:
+        if text != "-" or once or subject or reply_to:
+            raise typer.BadParameter("with --lines the text, once, subject and reply_to are in the lines")
+        shared = {"keep": KEEP[keep], "mode": mode, "session": session, "jitter": jitter, "dry_run": dry_run}
+        _send_lines(talk, who or "", max_stamps, shared)
+        return
+    if who is None:
+        raise typer.BadParameter("it is missing: who gets the letter?", param_hint="WHO")
     if text == "-":
         text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
 
@@ -115,12 +137,44 @@ def send(
     talk.say(f"Sent before, {kept}" if receipt.code == DUPLICATE and not receipt.stamps else f"Sent, {kept}")
 
 
+def _send_lines(talk: Talk, who: str, max_stamps: int, shared: dict[str, Any]) -> None:
+    """Every line's receipt; ends with the exit code of the first that was not sent."""
+    failed: PennypostError | None = None
+    count = sent = used = 0
+    with talk.client(max_stamps=max_stamps) as client:
+        for number, text in read_lines(sys.stdin):
+            talk.progress("sending", count, 0)
+            count += 1
+            try:
+                line = parse_line(text)
+                own: dict[str, Any] = {"once": line.once, "subject": line.subject, "reply_to": line.reply_to}
+                receipt = client.send(line.to or who, line.text, **shared, **own)
+            except OF_ONE as error:
+                failed = failed or error
+                talk.result({"line": number, "error": error.code, "message": str(error), "remedy": error.remedy}, "")
+                talk.say(f"Line {number}: {explain(error)}")
+                continue
+            talk.result({"line": number} | asdict(receipt) | {"balance": client.stamps.balance()}, "")
+            used += receipt.stamps
+            if receipt.error is None:
+                sent += 1
+            else:
+                failed = failed or receipt.error
+                talk.say(f"Line {number}: {explain(receipt.error)}")
+    if shared["dry_run"]:
+        talk.say(f"Nothing was sent. {sent} of {count} letters would cost {stamps(used)}.")
+    else:
+        talk.say(f"Sent {sent} of {count} letters: {stamps(used)} used.")
+    if failed is not None:
+        raise typer.Exit(exit_code(failed))
+
+
 def inbox(
     context: typer.Context,
     home: HomeOption = None,
     office: OfficeOption = None,
     as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and show letters as they come.")] = False,
+    watch: WatchOption = False,
     again: Annotated[
         bool, typer.Option("--again", help="Show everything that is still kept, also what was read.")
     ] = False,
@@ -142,6 +196,7 @@ def inbox(
 
       pennypost inbox
       pennypost inbox --watch --json
+      pennypost inbox --json | jq -r '.contact + ": " + .text'
       pennypost inbox --mode both
       pennypost inbox --contacts-only
     """
@@ -158,7 +213,7 @@ def inbox(
             on_progress=talk.progress,
         )
         async for mail in letters:
-            show_mail(talk, mail)
+            show_mail(talk, mail, await client.contacts.name(mail.sender))
             found += 1
         return found
 
@@ -166,17 +221,17 @@ def inbox(
         talk.say("No new mail.")
 
 
-def show_mail(talk: Talk, mail: Mail) -> None:
-    """One letter; what its writer only says of a payment is left out."""
+def show_mail(talk: Talk, mail: Mail, contact: str) -> None:
+    """One letter, with what we call its writer; what he only says of a payment is left out."""
     shown = asdict(mail)
     del shown["proof"]
-    talk.result(shown, _letter(mail))
+    talk.result(shown | {"contact": contact}, _letter(mail, contact))
 
 
-def _letter(mail: Mail) -> str:
+def _letter(mail: Mail, contact: str) -> str:
     # Indented, so that no letter can look like the beginning of another.
     lines = "\n".join(f"    {line}" for line in plain(mail.text).split("\n"))
     paid = f", with {sats(mail.paid_msat)}" if mail.paid_msat else ""
     subject = f"\n    [{plain(mail.subject)}]" if mail.subject else ""
     file = f" ({plain(mail.file.media_type)}, encrypted: --json shows its key)" if mail.file else ""
-    return f"From {mail.sender} on {when(mail.sent_at)}{paid}{subject}\n{lines}{file}\n"
+    return f"From {called(mail.sender, contact)} on {when(mail.sent_at)}{paid}{subject}\n{lines}{file}\n"

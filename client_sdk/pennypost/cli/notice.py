@@ -16,7 +16,9 @@ from pennypost.cli.talk import (
     LightningOption,
     MintOption,
     OfficeOption,
+    QrOption,
     Talk,
+    called,
     plain,
     sats,
     when,
@@ -58,6 +60,7 @@ def send(
         str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this notice is sent once, ever.")
     ] = None,
     nwc: LightningOption = None,
+    qr: QrOption = False,
 ) -> None:
     """Write a letter, and tell its receiver by a Lightning payment whose comment only he can read.
 
@@ -94,6 +97,8 @@ def send(
         )
 
     done = talk.run(work, lightning=talk.link(nwc))
+    if done.carrier == "hand":
+        talk.draw(done.notice, qr)
     talk.result(asdict(done), done.notice if done.carrier == "hand" else "")
     stored = sum(receipt.accepted for receipt in done.receipts)
     talk.say(f"Posted to {stored} of {len(done.receipts)} relays.")
@@ -153,17 +158,19 @@ def read(
     talk = Talk(context, home, office, as_json=as_json)
     text = sys.stdin.read(_PASTE) if notice == "-" else notice
 
-    async def work(client: AsyncClient) -> Announced:
-        return client.notices.read(text)
+    async def work(client: AsyncClient) -> None:
+        await _announce(talk, client, client.notices.read(text))
 
-    _announce(talk, talk.run(work))
+    talk.run(work)
 
 
-def _announce(talk: Talk, found: Announced) -> None:
-    who = found.sender or "somebody who does not say who"
+async def _announce(talk: Talk, client: AsyncClient, found: Announced) -> None:
+    contact = await client.contacts.name(found.sender) if found.sender else ""
+    who = called(found.sender, contact) if found.sender else "somebody who does not say who"
     where = f" at {found.where}" if found.where else ""
     paid = f", with {sats(found.msat)}" if found.msat else ""
-    talk.result(asdict(found), f"{who} has a letter for you{where}, kept until {when(found.expires_at)}{paid}.")
+    said = f"{who} has a letter for you{where}, kept until {when(found.expires_at)}{paid}."
+    talk.result(asdict(found) | {"contact": contact}, said)
 
 
 @app.command("fetch", cls=Command)
@@ -182,7 +189,12 @@ def fetch(
     """
     talk = Talk(context, home, office, as_json=as_json)
     text = sys.stdin.read(_PASTE) if notice == "-" else notice
-    show_mail(talk, talk.run(lambda client: client.notices.fetch(text)))
+
+    async def work(client: AsyncClient) -> None:
+        mail = await client.notices.fetch(text)
+        show_mail(talk, mail, await client.contacts.name(mail.sender))
+
+    talk.run(work)
 
 
 @app.command("watch", cls=Command)
@@ -203,6 +215,6 @@ def watch(
 
     async def work(client: AsyncClient) -> None:
         async for found in client.notices.watch():
-            _announce(talk, found)
+            await _announce(talk, client, found)
 
     talk.run(work, lightning=talk.link(nwc))

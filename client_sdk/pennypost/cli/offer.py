@@ -19,6 +19,8 @@ from pennypost.cli.talk import (
     OfficeOption,
     QrOption,
     Talk,
+    WatchOption,
+    called,
     plain,
     sats,
     stamps,
@@ -30,6 +32,7 @@ from pennypost.protocol.offer import judge as judge_evidence
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
+    from pennypost.offers import Listed
 
 LOOK: Final = 2.0
 """Seconds between two looks at the wallet while watching."""
@@ -100,7 +103,7 @@ def settle(
     home: HomeOption = None,
     office: OfficeOption = None,
     as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and take payments as they come.")] = False,
+    watch: WatchOption = False,
     nwc: LightningOption = None,
 ) -> None:
     """Take the payments that wait for you, held by your wallet or in locked stamps: it gives the buyers their keys.
@@ -154,12 +157,17 @@ def listing(
       pennypost offer list
     """
     talk = Talk(context, home, office, as_json=as_json)
-    found = talk.run(lambda client: client.offers.all())
-    for each in found:
+
+    async def work(client: AsyncClient) -> list[tuple[Listed, str]]:
+        return [(each, await client.contacts.name(each.seller)) for each in await client.offers.all()]
+
+    found = talk.run(work)
+    for each, contact in found:
         trust = "  (you would trust the office with the key)" if each.trusts_office else ""
         said = plain(each.description).replace("\n", " ")
-        text = f"{each.id[:16]}  {each.seller}  {each.sat} sat  until {when(each.expires_at)}  {each.state}{trust}"
-        talk.result(asdict(each), f"{text}\n    {said}" if said else text)
+        seller = called(each.seller, contact)
+        text = f"{each.id[:16]}  {seller}  {each.sat} sat  until {when(each.expires_at)}  {each.state}{trust}"
+        talk.result(asdict(each) | {"contact": contact}, f"{text}\n    {said}" if said else text)
     if not found:
         talk.say("Nothing is offered to you.")
 
@@ -205,7 +213,9 @@ def judge(
 
 def buy(
     context: typer.Context,
-    offer: Annotated[str, typer.Argument(help="The offer's text (ppo1…), or the beginning of its id.")],
+    offer: Annotated[
+        str, typer.Argument(metavar="OFFER|-", help="Its text (ppo1…), or the beginning of its id; - : from stdin.")
+    ],
     home: HomeOption = None,
     office: OfficeOption = None,
     mint: MintOption = None,
@@ -223,11 +233,13 @@ def buy(
 
       pennypost buy 1f2e3d4c --nwc wallet.link
       pennypost buy ppo1… --most 100 --json
+      pennypost buy - < offer.txt
     """
     talk = Talk(context, home, office, mint, as_json)
+    wanted = sys.stdin.read(TEXT_LIMIT).strip() if offer == "-" else offer
     try:
         bought = talk.run(
-            lambda client: client.offers.buy(offer, most=most, trust_office=trust_office, wait=wait),
+            lambda client: client.offers.buy(wanted, most=most, trust_office=trust_office, wait=wait),
             lightning=talk.link(nwc),
         )
     except GarbageProof as error:

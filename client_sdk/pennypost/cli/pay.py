@@ -17,6 +17,8 @@ from pennypost.cli.talk import (
     MintOption,
     OfficeOption,
     Talk,
+    WatchOption,
+    called,
     plain,
     sats,
     when,
@@ -119,20 +121,26 @@ def requests(
       pennypost pay requests --json
     """
     talk = Talk(context, home, office, as_json=as_json)
-    found = talk.run(lambda client: client.paid.requests())
-    for each in found:
-        _list(talk, each)
-    if not found:
+
+    async def work(client: AsyncClient) -> int:
+        found = await client.paid.requests()
+        for each in found:
+            await _list(talk, client, each)
+        return len(found)
+
+    if not talk.run(work):
         talk.say("Nobody asks.")
 
 
-def _list(talk: Talk, request: Request) -> None:
+async def _list(talk: Talk, client: AsyncClient, request: Request) -> None:
     from pennypost.protocol.nip19 import encode_npub
 
     npub = encode_npub(bytes.fromhex(request.sender))
+    contact = await client.contacts.name(npub)
     offered = sats(request.msat) if request.msat else "your price"
     about = f": {plain(request.about)}" if request.about else ""
-    talk.result(asdict(request) | {"npub": npub}, f"{request.id}  {npub}  {offered}{about}".replace("\n", " "))
+    line = f"{request.id}  {called(npub, contact)}  {offered}{about}".replace("\n", " ")
+    talk.result(asdict(request) | {"npub": npub, "contact": contact}, line)
 
 
 @app.command("answer", cls=Command)
@@ -144,7 +152,7 @@ def answer(
     mint: MintOption = None,
     as_json: JsonOption = False,
     price: Annotated[int, typer.Option("--price", min=1, help="What a message costs, in sat.")] = 21,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and answer requests as they come.")] = False,
+    watch: WatchOption = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Answers, and so stamps, at most.")] = 1_000,
     nwc: LightningOption = None,
 ) -> None:
@@ -166,7 +174,7 @@ def answer(
             return 1
         count = 0
         async for each in client.paid.answer_all(price, watch=watch, limit=limit):
-            _list(talk, each)
+            await _list(talk, client, each)
             count += 1
         return count
 

@@ -11,7 +11,8 @@ import getpass
 import json
 import sys
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -24,6 +25,7 @@ from pennypost.protocol.errors import OfficeUnreachable, PennypostError
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
+    from pennypost.sync import Client
 
 OFFICE: Final = "http://127.0.0.1:3338"
 
@@ -48,8 +50,11 @@ LightningOption = Annotated[
 QrOption = Annotated[
     bool, typer.Option("--qr/--no-qr", help="Draw it as a QR code too, on a terminal alone.", show_default=True)
 ]
+WatchOption = Annotated[bool, typer.Option("--watch", "--follow", help="Go on, and show what comes as it comes.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, people's talk on stderr.")]
 
+BAR: Final = 20
+"""Characters of a progress bar."""
 T = TypeVar("T")
 
 
@@ -109,10 +114,9 @@ class Talk:
         code.terminal(out=sys.stderr, compact=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """How far long work has come; on a terminal alone."""
+        """How far long work has come, as a bar where its end is known; on a terminal alone."""
         if sys.stderr.isatty():
-            amount = f"{done}/{total}" if total else str(done)
-            print(f"\r\x1b[K{what} … {amount}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{what} {bar(done, total)}", end="", file=sys.stderr, flush=True)
             self._progress = True
 
     def _end_progress(self) -> None:
@@ -140,21 +144,54 @@ class Talk:
         """Run `work` with a client made from the options, and close it."""
         from pennypost.client import AsyncClient
 
-        offices = self.office.replace(",", " ").split() or self.office
-
         async def session() -> T:
             async with AsyncClient(
-                offices, self.home, mint=self.mint, notice=self.say, passphrase=self.passphrase, **options
+                self.offices(), self.home, mint=self.mint, notice=self.say, passphrase=self.passphrase, **options
             ) as client:
                 return await work(client)
 
-        try:
+        with self._looking_closer():
             return asyncio.run(session())
+
+    @contextmanager
+    def client(self, **options: Any) -> Generator[Client]:
+        """A client made from the options, whose loop is not this thread's: for a command that waits for its stdin."""
+        from pennypost.sync import Client
+
+        with (
+            self._looking_closer(),
+            Client(
+                self.offices(), self.home, mint=self.mint, notice=self.say, passphrase=self.passphrase, **options
+            ) as made,
+        ):
+            yield made
+
+    def offices(self) -> str | list[str]:
+        """The addresses named, each apart."""
+        return self.office.replace(",", " ").split() or self.office
+
+    @contextmanager
+    def _looking_closer(self) -> Generator[None]:
+        try:
+            yield
         except OfficeUnreachable:
             self.say(f"Tried {plain(self.office)}; `pennypost doctor` looks closer.")
             raise
         finally:
             self._end_progress()
+
+
+def bar(done: int, total: int) -> str:
+    """`[####------] 4/10`; the count alone where no end is known."""
+    if total <= 0:
+        return f"… {done}"
+    full = BAR * max(0, min(done, total)) // total
+    return f"[{'#' * full}{'-' * (BAR - full)}] {done}/{total}"
+
+
+def called(npub: str, contact: str) -> str:
+    """Somebody as a person reads it: what we call them, and the npub; the npub alone for a stranger."""
+    return f"{plain(contact)} ({npub})" if contact else npub
 
 
 def plain(text: str) -> str:

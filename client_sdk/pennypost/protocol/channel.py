@@ -220,8 +220,15 @@ _decoder: Final = msgspec.json.Decoder(Grant)
 
 
 def encode_grant(grant: Grant) -> str:
-    """`ppch1…`: a grant as one word, to be sealed in a letter, sold as the text of an offer, or shown as a QR code."""
-    return PREFIX + urlsafe_b64encode(msgspec.json.encode(grant)).rstrip(b"=").decode()
+    """`ppch1…`: a grant as one word, to be sealed in a letter, sold as the text of an offer, or shown as a QR code.
+
+    Raises InvalidInput for a name that has no form in UTF-8.
+    """
+    try:
+        body = msgspec.json.encode(grant)
+    except UnicodeEncodeError:
+        raise InvalidInput("the channel's name is not UTF-8") from None
+    return PREFIX + urlsafe_b64encode(body).rstrip(b"=").decode()
 
 
 def parse_grant(text: str) -> Grant:

@@ -222,6 +222,10 @@ class Contacts:
         """As pennypost.contacts.Contacts.remove."""
         return self._thread.call(self._contacts.remove(who))
 
+    def name(self, npub: str) -> str:
+        """As pennypost.contacts.Contacts.name."""
+        return self._thread.call(self._contacts.name(npub))
+
     def all(self) -> list[Contact]:
         """As pennypost.contacts.Contacts.all."""
         return self._thread.call(self._contacts.all())
