@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from pennypost_mint.commands.talk import Json, run, show, when
+from pennypost_mint.commands.talk import Json, Progress, run, show, when
 from pennypost_mint.runtime.settings import load_settings
 
 
@@ -86,29 +87,65 @@ def keysets(as_json: Json = False) -> None:
 
 def report(
     days: Annotated[int, typer.Option(min=0, help="How many of the last days to list; 0: all.")] = 30,
+    ask_node: Annotated[
+        bool, typer.Option("--ask-node", help="Hold every quote against what the Lightning node says it received.")
+    ] = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="With --ask-node: only quotes made since this day (UTC)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The books: received, sold, given away, spent, outstanding, by keyset and by day; exit code 13 when they are off.
 
     Received - sold - unclaimed must be 0, where unclaimed is what was paid and waits for its buyer: that is no error.
     Outstanding is what was signed less what was spent. Used is what post offices took: sold + given away - outstanding.
+    What was received is what this mint credited. With --ask-node the node is asked about each quote, paid or not: one
+    look-up a quote, so it takes its time. Exit code 7 when it did not answer about all of them.
 
     Examples:
 
       pennypost mint report
       pennypost mint report --days 0 --json
+      pennypost mint report --ask-node --since 2026-11-01
     """
-    from pennypost.protocol.errors import BooksOff
+    from pennypost.protocol.errors import BooksOff, LightningUnavailable
+    from pennypost_mint.lightning.backends import open_lightning
     from pennypost_mint.operate import books
+    from pennypost_mint.operate.audit import Audit, audit
     from pennypost_mint.operate.opening import opened, snapshot
 
-    async def work() -> Any:
-        async with opened(load_settings()) as database:
-            return await snapshot(database, books.books_on)
+    if since is not None and not ask_node:
+        raise typer.BadParameter("needs --ask-node", param_hint="--since")
+    settings = load_settings()
+    progress = Progress("asked the node about", as_json)
 
-    found = run(work())
+    async def work() -> tuple[books.Books, Audit | None]:
+        async with opened(settings) as database:
+            found = await snapshot(database, books.books_on)
+            if not ask_node:
+                return found, None
+            lightning = open_lightning(settings, database)
+            start = 0 if since is None else int(since.replace(tzinfo=UTC).timestamp())
+            try:
+                return found, await audit(database, lightning, start, lambda done: progress.show(done, 0))
+            finally:
+                await lightning.close()
+
+    found, node = run(work())
+    progress.end()
+    faults = found.faults + (node.faults if node else [])
     result = books.report(found, days)
+    if node:
+        result |= {"balanced": not faults, "faults": faults, "node": node.as_json()}
     lines = [f"{name:12}{result[name]:>14} sat" for name in books.TOTALS]
+    if node:
+        lines += ["", f"the node, of {node.asked} quotes", f"{'settled':12}{node.settled:>14} sat"]
+        lines += [f"{'credited':12}{node.credited:>14} sat", f"{'difference':12}{node.difference:>14} sat"]
+        lines += [f"{'too little':12}{node.too_little:>14} sat, of quotes that wait"] if node.too_little else []
+        lines += [
+            f"  {each['payment_hash']}  credited {each['credited']}  settled {each['settled']}" for each in node.odd
+        ]
     lines += ["", f"{'keyset':18}{'signed':>14}{'spent':>14}{'outstanding':>14}"]
     lines += [
         f"{row['id'][:16]:18}{row['signed']:>14}{row['spent']:>14}{row['outstanding']:>14}" for row in result["keysets"]
@@ -120,5 +157,7 @@ def report(
         for row in result["days"]
     ]
     show(result, "\n".join(lines), as_json)
-    if found.faults:
-        raise BooksOff("; ".join(found.faults))
+    if faults:
+        raise BooksOff("; ".join(faults))
+    if node and node.no_answer:
+        raise LightningUnavailable

@@ -25,6 +25,7 @@ from pennypost_mint.runtime.database import database_url, open_database
 from pennypost_mint.seed import is_sealed
 from pennypost_mint.tables import mint_quotes
 from tests.mint.desk import SWAP, Desk, open_desk, settings_for
+from tests.support.ports import free_port
 from tests.support.stamps import output
 
 WORDS = "correct horse battery staple"
@@ -135,6 +136,50 @@ def test_report_and_its_exit_code(run: Run, folder: Path) -> None:
     assert off.code == 13
     assert report["balanced"] is False and report["difference"] == 11
     assert error["error"] == "books"
+
+
+def test_report_asks_the_node(run: Run) -> None:
+    """5 sat were paid that the mint has not heard of: the books balance, and the node says more."""
+    assert "node" not in run("mint", "report", "--json").json
+    off = run("mint", "report", "--ask-node", "--json")
+    report, error = off.lines
+    assert (off.code, error["error"]) == (13, "books")
+    assert (report["difference"], report["balanced"], len(report["faults"])) == (0, False, 1)
+    node = report["node"]
+    counts = ("asked", "settled", "credited", "difference", "uncredited", "unknown", "no_answer", "too_little")
+    assert {name: node[name] for name in counts} == {
+        "asked": 4,
+        "settled": 24,
+        "credited": 19,
+        "difference": 5,
+        "uncredited": 1,
+        "unknown": 0,
+        "no_answer": 0,
+        "too_little": 0,
+    }
+    [odd] = node["odd"]
+    assert (odd["credited"], odd["settled"]) == (0, 5)
+    text = run("mint", "report", "--ask-node")
+    assert text.code == 13 and odd["payment_hash"] in text.out
+    assert run("mint", "reconcile", odd["payment_hash"]).code == 0
+    done = run("mint", "report", "--ask-node", "--json")
+    assert (done.code, done.json["balanced"], done.json["settled"]) == (0, True, 24)
+    assert (done.json["node"]["settled"], done.json["node"]["difference"], done.json["node"]["odd"]) == (24, 0, [])
+    later = run("mint", "report", "--ask-node", "--since", "2990-01-01", "--json")
+    assert (later.code, later.json["node"]["asked"]) == (0, 0)
+    assert run("mint", "report", "--since", "2026-01-01").code == 2
+    assert run("mint", "report", "--ask-node", "--since", "yesterday").code == 2
+
+
+def test_report_when_the_node_is_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENNYPOST_LIGHTNING", "cln")
+    monkeypatch.setenv("PENNYPOST_CLN_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("PENNYPOST_CLN_RUNE", "rune")
+    done = run("mint", "report", "--ask-node", "--json")
+    report, error = done.lines
+    assert (done.code, error["error"]) == (7, "lightning")
+    assert (report["balanced"], report["node"]["no_answer"], report["node"]["settled"]) == (True, 4, 0)
+    assert run("mint", "report").code == 0
 
 
 def test_quotes_in_pages(run: Run) -> None:
