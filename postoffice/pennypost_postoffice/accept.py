@@ -10,6 +10,7 @@ answered at once: the event may be stored already, and then the answer is "dupli
 
 from __future__ import annotations
 
+from collections.abc import Set
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -150,14 +151,14 @@ def read_again(office: Office, post: Post) -> None:
     post.unread = None
 
 
-def accept_auth(office: Office, post: Post, event: object, challenge: str) -> None:
-    """Takes an AUTH event on its way to the verify stage.
+def accept_auth(office: Office, post: Post, event: object, challenge: str, names: Set[str]) -> None:
+    """Takes an AUTH event on its way to the verify stage; `names` as of `auth.own_names`.
 
     Raises InvalidEvent, InvalidSignature, AuthInvalid or TooManyKeys.
     """
     read = post.event = parse_event(event)
     check_id(read)
-    check_auth(read, challenge, office.relay_names | {post.sender.origin}, office.now())
+    check_auth(read, challenge, office.relay_names | names, office.now())
     check_room(read.pubkey, post.sender.authenticated)
     post.id = bytes.fromhex(read.id)
     post.pubkey = bytes.fromhex(read.pubkey)

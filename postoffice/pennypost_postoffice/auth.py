@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Set
+from functools import lru_cache
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from pennypost.protocol.errors import AuthInvalid, TooManyKeys
@@ -31,6 +33,26 @@ def relay_name(url: str) -> str | None:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default = 443 if parts.scheme in ("wss", "https") else 80
     return host if port in (None, default) else f"{host}:{port}"
+
+
+@lru_cache(maxsize=256)
+def own_names(address: tuple[str, int | None] | None, origin: str) -> frozenset[str]:
+    """What a connection may call this office beside its public name: the socket it came to, and loopback.
+
+    `address`: host and port of that socket (ASGI's `server`); `origin`: the Host it gave. One that is not loopback is
+    no name of ours: a relay between us and a client would give its own, and hand on what the client signed for it.
+    """
+    host, port = address or ("", None)
+    socket = relay_name(f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}")
+    return frozenset(name for name in (socket, origin if _is_loopback(origin) else None) if name)
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        host = urlsplit(f"//{name}").hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_room(pubkey: str, authenticated: Set[str]) -> None:

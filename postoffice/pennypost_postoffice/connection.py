@@ -90,9 +90,12 @@ log = logger("connection")
 class Connection:
     """The state of one connection; `office.websocket` runs it."""
 
-    def __init__(self, office: Office, origin: str, source: bytes, wire: Wire | None = None) -> None:
+    def __init__(
+        self, office: Office, origin: str, source: bytes, names: frozenset[str], wire: Wire | None = None
+    ) -> None:
         self.origin = origin
         self.source = source
+        self._names = names
         self._wire = wire
         self.authenticated: set[str] = set()
         self.rate_key = object()
@@ -208,7 +211,7 @@ class Connection:
     def _auth(self, frame: AuthFrame) -> None:
         post = Post(self, monotonic())
         try:
-            self.office.accept_auth(post, frame.event, self._challenge)
+            self.office.accept_auth(post, frame.event, self._challenge, self._names)
         except PennypostError as error:
             self._refuse(frame, error)
 

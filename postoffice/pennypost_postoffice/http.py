@@ -1,7 +1,8 @@
 """uvicorn's HTTP, with bounds on what a connection may cost before its request is there: bytes of the head, and time.
 
 Without them a stranger who sends a byte a second, or one endless header, holds a socket or memory for as long as he
-likes. Bodies are bounded by the routes; between two requests uvicorn's own keep-alive limit holds.
+likes. Bodies are bounded by the routes; what surrounds the chunks of one, and trailers, here: nobody reads them, so
+they are thrown away. Between two requests uvicorn's own keep-alive limit holds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head = 0
         self._in_head = True
+        self._brought = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -34,12 +36,25 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
+        """Bytes of the client. Those that bring nothing of a body are counted: a head, or trailers without end."""
+        self._brought = False
         super().data_received(data)
-        if self._in_head and self._deadline is not None:
+        if self._brought:
+            self._head = 0
+        elif self._deadline is not None:
             self._head += len(data)
             if self._head > MAX_HEAD:
                 self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; a trailer must not pass for one, for a proxy may have removed what it says from the head."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._brought = True
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         """The head begins."""
@@ -48,16 +63,19 @@ class BoundedHttp(HttpToolsProtocol):
         self._await_request()
 
     def on_headers_complete(self) -> None:
-        """The body begins, unless it becomes a WebSocket."""
+        """The body begins: that of a WebSocket's handshake, too, where somebody sends one."""
         self._in_head = False
-        if self.parser is not None and self.parser.should_upgrade():
-            self._arrived()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The request is there."""
         self._arrived()
         super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The request is there, and the connection another protocol's from now on."""
+        self._arrived()
+        super().handle_websocket_upgrade()
 
     def _await_request(self) -> None:
         if self._deadline is None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from time import monotonic
 from typing import Any
 
@@ -15,13 +15,13 @@ from pennypost.protocol.event import Event, is_ephemeral, parse_event
 from pennypost.protocol.price import PriceList
 from pennypost_mint.api import Keyring, SignedOutput, Workers
 from pennypost_mint.runtime.database import Database
-from pennypost_mint.runtime.limits import FLOOR_BURST, FLOOR_RATE, HELD_BACK, LITTLE_CPU, VERIFY_QUEUE
+from pennypost_mint.runtime.limits import FLOOR_BURST, FLOOR_RATE, HELD_BACK, IN_FLIGHT_BYTES, LITTLE_CPU, VERIFY_QUEUE
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
 from pennypost_mint.runtime.sources import Sources
 from pennypost_postoffice import accept as accepting
-from pennypost_postoffice.auth import check_room, relay_name
+from pennypost_postoffice.auth import check_room, own_names, relay_name
 from pennypost_postoffice.bans import Bans, bans_on
 from pennypost_postoffice.bus.choice import open_bus
 from pennypost_postoffice.commit import Planned
@@ -124,6 +124,7 @@ class Office:
         self.retention = Retention(self, settings.sweep_every)
         self.in_flight: dict[Post, None] = {}
         """Events without an answer, the oldest first."""
+        self._in_flight_bytes = 0
         self.room = asyncio.Event()
         """Set while the office takes more events."""
         self.room.set()
@@ -198,7 +199,7 @@ class Office:
     @property
     def is_full(self) -> bool:
         """Whether sockets are not read until something is answered."""
-        return self._closing or len(self.in_flight) >= VERIFY_QUEUE
+        return self._closing or len(self.in_flight) >= VERIFY_QUEUE or self._in_flight_bytes >= IN_FLIGHT_BYTES
 
     def now(self) -> int:
         """Unix seconds."""
@@ -209,14 +210,15 @@ class Office:
         accepting.accept(self, post, event, token, options)
         self.took(post)
 
-    def accept_auth(self, post: Post, event: object, challenge: str) -> None:
+    def accept_auth(self, post: Post, event: object, challenge: str, names: Set[str]) -> None:
         """Takes the answer to an AUTH challenge. Raises as `accept.accept_auth`."""
-        accepting.accept_auth(self, post, event, challenge)
+        accepting.accept_auth(self, post, event, challenge, names)
         self.took(post)
 
     def took(self, post: Post) -> None:
         """An event is on its way: it gets one answer."""
         self.in_flight[post] = None
+        self._in_flight_bytes += len(post.body)
         self._idle.clear()
         post.sender.took()
         if self.is_full:
@@ -231,6 +233,7 @@ class Office:
         if post not in self.in_flight:
             return
         del self.in_flight[post]
+        self._in_flight_bytes -= len(post.body)
         if not self.in_flight:
             self._idle.set()
         self.count(answer.code)
@@ -404,7 +407,9 @@ class Office:
         await receive()
         await send({"type": "websocket.accept"})
         wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
-        connection = Connection(self, origin_of(scope), self.sources.of(scope), wire)
+        origin = origin_of(scope)
+        names = own_names(scope.get("server"), origin)
+        connection = Connection(self, origin, self.sources.of(scope), names, wire)
         self._connections.take(connection, self.settings.max_connections)
         try:
             await connection.run(receive, send)

@@ -5,6 +5,9 @@
     many texts ─▶ send_texts ─▶ one write
     abort: a reader that takes nothing is not waited for
 
+What takes the long way is bounded, for no connection is charged for it: more than ODD_BURST such frames at once and the
+connection is not read for a while; of the pings of one who does not read the last is answered; a message has FRAGMENTS.
+
 A connection finds this as `scope["extensions"][EXTENSION]`, and works by plain ASGI where it is absent. The short way
 knows only the head of a frame (RFC 6455, section 5.2): whatever is not exactly that text frame goes to the full parser,
 whole, so that the parser always begins at the start of a frame. It saves 7 of the loop's 75 µs a letter.
@@ -18,10 +21,11 @@ from typing import Any, NamedTuple
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from pennypost_mint.runtime.limits import WRITE
+from pennypost_mint.runtime.limits import FRAGMENTS, ODD_BURST, ODD_RATE, ODD_REST, WRITE
 
 try:
     from websockets.speedups import apply_mask
@@ -86,23 +90,28 @@ class WireProtocol(WebSocketsSansIOProtocol):
         self._received = 0
         self._buffer = bytearray()
         self._owed = 0
+        self._framed = False
         self._paused = False
+        self._resting = False
+        self._odd = 0.0
+        self._odd_at = 0.0
+        self._pong = b""
 
     def handle_connect(self, event: Request) -> None:
         """Offers the extension to the application; until it listens or receives, what comes is kept."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            self._waiting = True
+            self._framed = self._waiting = True
             wire = Wire(self._listen, self._pause, self._resume, self._send_texts, self._abort)
             self.scope["extensions"][EXTENSION] = wire  # type: ignore[index]
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
-        if self._sink is None and not self._waiting:
+        if not self._framed:
             super().data_received(data)
             return
         self._buffer += data
-        if self._waiting:
+        if self._waiting or self._is_stopped:
             self.transport.pause_reading()
         else:
             self._split()
@@ -112,11 +121,31 @@ class WireProtocol(WebSocketsSansIOProtocol):
         self._received += 1
         if self._waiting and self._received > 1:
             self._waiting = False
-            self.transport.resume_reading()
-            data, self._buffer = bytes(self._buffer), bytearray()
-            if data:
-                super().data_received(data)
+            self._go_on()
         return await super().receive()
+
+    def handle_cont(self, event: Frame) -> None:
+        """A fragment. Empty ones add nothing to a message's size, and are bounded by their number."""
+        if len(self.frames) >= FRAGMENTS:
+            self.conn.send_close(CloseCode.MESSAGE_TOO_BIG)
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """The answer; while the client takes nothing the last one alone waits (RFC 6455, section 5.5.3)."""
+        pong = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pong)
+        else:
+            self._pong = pong
+
+    def resume_writing(self) -> None:
+        """The client takes what is sent."""
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong and self.conn.state is State.OPEN:
+            self.transport.write(pong)
 
     def send_receive_event_to_app(self) -> None:
         """A message that took the long way."""
@@ -139,8 +168,32 @@ class WireProtocol(WebSocketsSansIOProtocol):
 
     def _listen(self, sink: Callable[[str | None], None]) -> None:
         self._sink, self._waiting = sink, False
-        self.transport.resume_reading()
-        self._split()
+        self._go_on()
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._paused or self._resting
+
+    def _go_on(self) -> None:
+        """Reads on, unless something else still stands against it."""
+        if not self._is_stopped:
+            self._split()
+        if not self._is_stopped and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _count_odd(self) -> None:
+        """One more frame on the long way; past ODD_BURST reading rests."""
+        now = self.loop.time()
+        self._odd = max(0.0, self._odd - (now - self._odd_at) * ODD_RATE) + 1
+        self._odd_at = now
+        if self._odd > ODD_BURST:
+            self._resting = True
+            self.transport.pause_reading()
+            self.loop.call_later(ODD_REST, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._go_on()
 
     def _pause(self) -> None:
         if not self._paused:
@@ -150,13 +203,11 @@ class WireProtocol(WebSocketsSansIOProtocol):
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
-            self._split()
-            if not self._paused:
-                self.transport.resume_reading()
+            self._go_on()
 
     def _split(self) -> None:
         buffer, at = self._buffer, 0
-        while not self._paused and not self.transport.is_closing():
+        while not self._is_stopped and not self.transport.is_closing():
             if self._owed:
                 part = bytes(buffer[at : at + self._owed])
                 if not part:
@@ -170,15 +221,16 @@ class WireProtocol(WebSocketsSansIOProtocol):
                 break
             head, size = found
             end = at + head + size
-            if self._is_whole_text(buffer, at, head) and size <= WAIT_FOR:
+            if self._sink is not None and self._is_whole_text(buffer, at, head) and size <= WAIT_FOR:
                 if end > len(buffer):
                     break
                 text = self._text(buffer, at + head, end)
                 if text is not None:
                     at = end
-                    self._sink(text)  # type: ignore[misc]
+                    self._sink(text)
                     continue
             self._owed = head + size
+            self._count_odd()
             # the limit of now: a reload changes it under open connections, too
             self.conn.max_message_size = self.config.ws_max_size
         del buffer[:at]

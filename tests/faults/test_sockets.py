@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import secrets
+import socket
 import struct
 import time
 import zlib
@@ -22,8 +23,9 @@ import psutil
 import pytest
 import uvicorn
 
-from pennypost_mint.runtime.limits import MAX_HEAD
+from pennypost_mint.runtime.limits import MAX_HEAD, ODD_BURST, ODD_RATE, ODD_REST
 from pennypost_postoffice import http as heads
+from pennypost_postoffice import wire
 from pennypost_postoffice.serve import allow_files, uvicorn_config
 from tests.postoffice import house as houses
 from tests.postoffice.house import House, open_house
@@ -52,12 +54,13 @@ def _frame(payload: bytes, head: int = 0x81) -> bytes:
     return bytes([head]) + size + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
 
 
-async def _open(port: int, more: bytes = b"") -> Ends:
-    """A WebSocket by hand, its challenge read."""
+async def _open(port: int, more: bytes = b"", path: bytes = b"/") -> Ends:
+    """A WebSocket by hand; at the post office's its challenge is read."""
     ends = await asyncio.open_connection("127.0.0.1", port)
-    ends[1].write(HANDSHAKE + more + b"\r\n")
+    ends[1].write(HANDSHAKE.replace(b"/", path, 1) + more + b"\r\n")
     assert b"101" in await ends[0].readuntil(b"\r\n\r\n")
-    await _read(ends[0])
+    if path == b"/":
+        await _read(ends[0])
     return ends
 
 
@@ -142,6 +145,7 @@ HALVES: list[tuple[str, bytes]] = [
     ("half a line", b"POST /v1/sw"),
     ("half a head", b"POST /v1/swap HTTP/1.1\r\nHost: x\r\n"),
     ("half a handshake", HANDSHAKE),
+    ("half a trailer", b"POST /v1/swap HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: a"),
     ("half a body", b"POST /v1/swap HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"),
     ("half a chunk", b"POST /v1/swap HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100\r\nx"),
     (
@@ -177,21 +181,85 @@ async def test_a_byte_now_and_then(house: House) -> None:
     writer.close()
 
 
-async def test_an_endless_header(house: House) -> None:
-    """Cut off at MAX_HEAD bytes, whether in one header, in the address or in many."""
-    for line in (b"X: " + b"a" * 1_000, b"a" * 1_000, b"X: a\r\n" * 200):
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
-        writer.write(b"GET /" if line.startswith(b"aa") else b"GET / HTTP/1.1\r\n")
-        sent = 0
-        try:
-            while sent < 4 * MAX_HEAD:
-                writer.write(line)
-                await writer.drain()
-                sent += len(line)
-        except ConnectionError:
-            pass
-        assert await _closed(reader)
-        writer.close()
+CHUNKED = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS: list[tuple[str, bytes, bytes]] = [
+    ("one header", b"GET / HTTP/1.1\r\nX: ", b"a" * 1_000),
+    ("the address", b"GET /", b"a" * 1_000),
+    ("many headers", b"GET / HTTP/1.1\r\n", b"X: a\r\n" * 200),
+    ("one trailer", CHUNKED + b"0\r\nX: ", b"a" * 1_000),
+    ("many trailers", CHUNKED + b"0\r\n", b"X: a\r\n" * 200),
+    ("many trailers behind a body", CHUNKED + b"1\r\n \r\n0\r\n", b"X: a\r\n" * 200),
+    ("what is said of a chunk", CHUNKED + b"1;", b"a" * 1_000),
+]
+
+
+@pytest.mark.parametrize(("name", "begin", "line"), ENDLESS, ids=[row[0] for row in ENDLESS])
+async def test_an_endless_head(
+    house: House, monkeypatch: pytest.MonkeyPatch, name: str, begin: bytes, line: bytes
+) -> None:
+    """Cut off at MAX_HEAD bytes, long before its time is over."""
+    monkeypatch.setattr(heads, "REQUEST_SECONDS", 60)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    writer.write(begin)
+    sent = 0
+    try:
+        while sent < 8 * MAX_HEAD:
+            writer.write(line)
+            await writer.drain()
+            sent += len(line)
+    except ConnectionError:
+        pass
+    assert await _closed(reader)
+    writer.close()
+
+
+async def test_a_trailer_is_no_header(house: House) -> None:
+    """It comes when a proxy has looked at the head already: neither a stamp nor an address is taken from it."""
+    event, proof = letter(), house.purse.proof()
+    body = json.dumps(plain(event)).encode()
+    chunk = b"%x\r\n%s\r\n" % (len(body), body)
+    trailers = f"X-Cashu: {house.purse.token(proof)}\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    writer.write(CHUNKED + chunk + b"0\r\n" + trailers)
+    assert b" 402 " in await reader.readuntil(b"\r\n")
+    writer.close()
+    assert await house.spent(proof) == [False]
+
+
+SMUGGLED: list[tuple[str, bytes]] = [
+    ("a length and chunks", b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("chunks and a length", b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n"),
+    ("two lengths", b"Content-Length: 0\r\nContent-Length: 2\r\n\r\n{}"),
+    ("the same length twice", b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}"),
+    ("two lengths in one", b"Content-Length: 2, 2\r\n\r\n{}"),
+    ("a length with a sign", b"Content-Length: +2\r\n\r\n{}"),
+    ("a length in hex", b"Content-Length: 0x2\r\n\r\n{}"),
+    ("a length past 2^64", b"Content-Length: 18446744073709551618\r\n\r\n{}"),
+    ("chunked twice", b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+    ("an encoding that is not chunked", b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+    ("a space before the colon", b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
+    ("a header on two lines", b"X: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}"),
+    ("a bare line feed", b"X: a\nContent-Length: 2\r\n\r\n{}"),
+    ("a bare carriage return", b"X: a\rContent-Length: 2\r\n\r\n{}"),
+    ("NUL in a header", b"X: a\0b\r\nContent-Length: 2\r\n\r\n{}"),
+    ("a chunk size with a sign", b"Transfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n"),
+    ("a chunk size in 0x", b"Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n"),
+    ("a chunk size past 2^64", b"Transfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n"),
+    ("a chunk longer than its size", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n"),
+]
+"""Requests whose end two servers could see in different places (RFC 9112, section 11.2)."""
+
+
+@pytest.mark.parametrize(("name", "rest"), SMUGGLED, ids=[row[0] for row in SMUGGLED])
+async def test_a_request_with_two_ends(house: House, name: str, rest: bytes) -> None:
+    """At most one answer, a refusal, and the connection ends: what follows is never read as a request of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    writer.write(b"POST /v1/swap HTTP/1.1\r\nHost: x\r\n" + rest + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(10):
+        answered = await reader.read()
+    assert answered.count(b"HTTP/1.1 ") <= 1 and b'{"ok":true}' not in answered
+    assert answered.split(b" ")[1:2] in ([], [b"400"])
+    writer.close()
 
 
 async def test_a_slow_whole_request_is_served(house: House) -> None:
@@ -245,17 +313,55 @@ async def test_a_compression_bomb(house: House) -> None:
         await house.pay(relay, [letter()])
 
 
-async def test_floods_of_pings(house: House) -> None:
-    """Control frames are answered by the protocol; everyone else is served."""
-    reader, writer = await _open(house.settings.port)
+@pytest.mark.parametrize("path", [b"/", b"/v1/ws"])
+async def test_floods_of_pings(house: House, path: bytes) -> None:
+    """Control frames are answered by the protocol, ODD_BURST at once and ODD_RATE a second; everyone else is served."""
+    reader, writer = await _open(house.settings.port, path=path)
+    began = time.monotonic()
+    answered = 0
+
+    async def count() -> None:
+        nonlocal answered
+        while data := await reader.read(65_536):
+            answered += len(data)
+
+    counting = asyncio.create_task(count())
+    pings = _frame(b"x" * 100, head=0x89) * 40_000
     async with house.relay() as relay:
-        for _ in range(20):
-            writer.write(_frame(b"x" * 100, head=0x89) * 500)
-            await writer.drain()
-        began = time.monotonic()
+        writer.write(pings)
         await house.pay(relay, [letter()])
-        assert time.monotonic() - began < 5
-    assert await reader.readexactly(2) == b"\x8a\x64"
+        seconds = time.monotonic() - began
+        assert seconds < 5
+    while answered < 102 * ODD_BURST:
+        await asyncio.sleep(0.01)
+    # one rest may just have ended
+    assert answered <= 102 * (ODD_BURST + ODD_RATE * (time.monotonic() - began + ODD_REST))
+    writer.transport.abort()
+    await asyncio.gather(counting, return_exceptions=True)
+
+
+async def test_pings_of_one_who_never_reads(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers do not pile up here: what he does not take is left out, and the last ping is answered when he reads."""
+    monkeypatch.setattr(wire, "ODD_BURST", 1_000_000)
+    pings = 12_000
+    reader, writer = await _open(house.settings.port)
+    # what the system keeps for him is no memory of ours
+    (connection,) = house.office._connections
+    assert connection._wire is not None
+    for transport in (writer.transport, connection._wire.abort.__self__.transport):  # type: ignore[attr-defined]
+        for size in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, size, 1 << 17)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    for number in range(1, pings + 1):
+        writer.write(_frame(b"%0125d" % number, head=0x89))
+        if number % 1_000 == 0:
+            await writer.drain()
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    numbers = [int(await _read(reader))]
+    async with asyncio.timeout(20):
+        while numbers[-1] != pings:
+            numbers.append(int(await _read(reader)))
+    assert numbers == sorted(numbers) and len(numbers) < pings
     writer.close()
 
 

@@ -8,9 +8,10 @@ import time
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from pennypost_mint.runtime.limits import AUTH_KEYS
-from pennypost_postoffice.auth import WINDOW
+from pennypost_postoffice.auth import WINDOW, own_names
 from pennypost_postoffice.connection import COST_FRAME, COST_REFUSED, COST_UNPAID, Connection
 from tests.postoffice.house import Author, House
 from tests.support.relay import Relay, plain
@@ -55,6 +56,55 @@ async def test_what_does_not_fit(sqlite_house: House) -> None:
         assert _only(house).authenticated == set()
         assert await _auth(relay, author, here, challenge) == (True, "")
         assert _only(house).authenticated == {author.pubkey}
+
+
+HOSTS = [
+    "mallory.example",
+    "mallory.example:7777",
+    "10.0.0.66",
+    "127.0.0.1.mallory.example",
+    "localhost.mallory.example",
+]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_what_was_signed_for_another_relay(sqlite_house: House, host: str) -> None:
+    """Whoever connects here under his own name cannot use what a client of his signed for him, to our challenge."""
+    house, victim = sqlite_house, Author()
+    port = house.settings.port
+    async with connect(f"ws://{host}/", host="127.0.0.1", port=port, proxy=None) as socket:
+        assert socket.request is not None and socket.request.headers["Host"] == host
+        _, challenge = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        signed = victim.sign(22_242, ["relay", f"ws://{host}/"], ["challenge", challenge])
+        await socket.send(json.dumps(["AUTH", plain(signed)]))
+        answer = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        assert answer[:3] == ["OK", signed.id, False] and answer[3].endswith("[auth-invalid]")
+        assert _only(house).authenticated == set()
+
+
+async def test_names_of_the_office(sqlite_house: House) -> None:
+    """Its public address, the socket it listens on, and loopback however it is called: a tunnel has another port."""
+    port = sqlite_house.settings.port
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost:1234"):
+        async with connect(f"ws://{host}/", host="127.0.0.1", port=port, proxy=None) as socket:
+            _, challenge = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            signed = Author().sign(22_242, ["relay", f"ws://{host}"], ["challenge", challenge])
+            await socket.send(json.dumps(["AUTH", plain(signed)]))
+            assert json.loads(await asyncio.wait_for(socket.recv(), 10))[:3] == ["OK", signed.id, True]
+
+
+@pytest.mark.parametrize(
+    ("address", "origin", "names"),
+    [
+        (("192.0.2.7", 3338), "office.example", {"192.0.2.7:3338"}),
+        (("2001:db8::7", 3338), "[::1]:3338", {"[2001:db8::7]:3338", "[::1]:3338"}),
+        (("192.0.2.7", 80), "localhost", {"192.0.2.7", "localhost"}),
+        (("/run/office.sock", None), "", set()),
+        (None, "127.0.0.1:1", {"127.0.0.1:1"}),
+    ],
+)
+def test_names_that_nobody_makes_up(address: Any, origin: str, names: set[str]) -> None:
+    assert own_names(address, origin) == names
 
 
 async def test_keys_are_bounded_and_each_answer_costs(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:

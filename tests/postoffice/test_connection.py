@@ -140,10 +140,13 @@ async def test_reading_stops_while_too_much_is_under_way(sqlite_house: House, mo
     await socket.leave()
 
 
-async def test_a_full_office_reads_nobody(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound of the whole office: sockets wait, then go on."""
+@pytest.mark.parametrize(("bound", "most"), [("VERIFY_QUEUE", 2), ("IN_FLIGHT_BYTES", 1_000)])
+async def test_a_full_office_reads_nobody(
+    sqlite_house: House, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    """The bounds of the whole office, events and their bytes: sockets wait, then go on."""
     house = sqlite_house
-    monkeypatch.setattr(offices, "VERIFY_QUEUE", 2)
+    monkeypatch.setattr(offices, bound, most)
     gate = asyncio.Event()
     write = house.office.database.write
 
@@ -164,6 +167,7 @@ async def test_a_full_office_reads_nobody(sqlite_house: House, monkeypatch: pyte
     for socket in (one, two):
         assert [(await socket.next())[2] for _ in range(3)] == [True] * 3
         await socket.leave()
+    assert house.office._in_flight_bytes == 0
 
 
 async def test_work_that_nobody_paid_for_is_slowed_down(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +346,7 @@ def test_the_share_of_cpu_refills(sqlite_house: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("pennypost_postoffice.connection.monotonic", lambda: now[0])
     monkeypatch.setattr("pennypost_postoffice.connection.CPU_BURST", 100)
     monkeypatch.setattr("pennypost_postoffice.connection.CPU_RATE", 10)
-    connection = Connection(sqlite_house.office, "", b"")
+    connection = Connection(sqlite_house.office, "", b"", frozenset())
     connection.charge(150)
     assert connection._overdrawn() == 5.0
     now[0] = 3.0
@@ -355,7 +359,7 @@ async def test_queries_that_never_wait_leave_others_their_turn(monkeypatch: pyte
     """A REQ for few letters is read without leaving the event loop; one connection may have 64 of them."""
     monkeypatch.setattr(connections, "TURN", 0.0)
     office: Any = SimpleNamespace()
-    asker = Connection(office, "http://office.example", b"")
+    asker = Connection(office, "http://office.example", b"", frozenset())
     order: list[str] = []
     done = asyncio.Event()
 

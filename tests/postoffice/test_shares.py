@@ -129,6 +129,6 @@ async def test_a_busy_connection_waits_and_goes_on(sqlite_house: House, monkeypa
 
 
 def test_what_a_connection_took_counts_for_its_source(sqlite_house: House) -> None:
-    connection = Connection(sqlite_house.office, "", A)
+    connection = Connection(sqlite_house.office, "", A, frozenset())
     connection.charge(5 * LITTLE_CPU)
     assert sqlite_house.office.shares._taken[A] == 5 * LITTLE_CPU

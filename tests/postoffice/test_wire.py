@@ -177,6 +177,7 @@ ENDED: list[tuple[str, bytes, int]] = [
     ("not UTF-8 in fragments", _masked(0x01, b"\xe2") + _masked(0x80, b"\x28"), 1007),
     ("a length of 2^62", b"\x81\xff" + (2**62).to_bytes(8, "big") + MASK, 1009),
     ("a length of 2^63", b"\x81\xff" + (2**63).to_bytes(8, "big") + MASK, 1009),
+    ("fragments of nothing without end", _masked(0x01, b"[") + _masked(0x00, b"") * 1_100, 1009),
     ("close", _masked(0x88, b"\x03\xe8"), 1000),
 ]
 

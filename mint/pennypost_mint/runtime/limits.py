@@ -65,6 +65,9 @@ VERIFY_QUEUE = 20_000
 COMMIT_QUEUE = 20_000
 """Events waiting for a stage in the whole process; past it connections are not read."""
 
+IN_FLIGHT_BYTES = 128 * 1024 * KIB
+"""Of the same events, as JSON; they take some three times that. 20,000 letters are 30 MiB, of the largest 2.5 GiB."""
+
 FEED_PAGE = 5_000
 """Most header records of one answer (220 KB)."""
 
@@ -92,6 +95,15 @@ feed sends one a second or fewer."""
 
 FEED_READS = 2_000
 """Reads over HTTP that wait for the database at once; past it the answer is 503."""
+
+ODD_RATE = 200.0
+ODD_BURST = 2_000
+ODD_REST = 1.0
+"""WebSocket frames of one connection that are no plain text (pings, fragments, very large ones), each second and at
+once, and the seconds for which it is not read past that. Each takes some 15 µs of the event loop."""
+
+FRAGMENTS = 1_024
+"""Of one WebSocket message; past it the connection is closed."""
 
 AUTH_KEYS = 16
 """Keys that may answer the challenge of one connection; each costs a signature to check, and what is private is held
