@@ -90,6 +90,13 @@ def test_parse_secret_key_refuses(text: str) -> None:
         nip19.parse_secret_key(text)
 
 
+def test_a_signer_elsewhere_is_refused_by_its_kind() -> None:
+    """And its address, which holds a secret, is not repeated."""
+    with pytest.raises(InvalidKey, match="NIP-46") as caught:
+        nip19.parse_secret_key(f" bunker://{PUB.hex()}?relay=wss://r.example&secret=hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_decode_shows_no_secret_key() -> None:
     with pytest.raises(InvalidKey) as caught:
         nip19.decode(NSEC)

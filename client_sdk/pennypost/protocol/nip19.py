@@ -125,6 +125,8 @@ def parse_public_key(text: str) -> bytes:
 def parse_secret_key(text: str) -> bytes:
     """The 32-byte secret key of an nsec or 64 lower-case hex digits. Raises InvalidKey."""
     text = text.strip()
+    if text.startswith("bunker://"):
+        raise InvalidKey("a signer elsewhere (NIP-46) cannot calculate what letters by stealth need")
     secret = bytes.fromhex(text) if _HEX64.fullmatch(text) else decode_nsec(text)
     if not secp.valid_secret(secret):
         raise InvalidKey
