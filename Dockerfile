@@ -1,5 +1,5 @@
 # Mint and post office, with play money:
-#   docker build -t pennypost . && docker run -e PENNYPOST_PLAY_PUBLIC=true -p 127.0.0.1:3338:3338 pennypost
+#   docker build -t pennypost . && docker run -e PENNYPOST_PLAY_PUBLIC=local -p 127.0.0.1:3338:3338 pennypost
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv /opt/pennypost

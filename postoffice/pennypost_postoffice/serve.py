@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import json
 import signal
 import socket
@@ -21,6 +20,7 @@ from pennypost_mint.runtime.limits import MAX_FRAME
 from pennypost_mint.runtime.logs import configure_logs
 from pennypost_mint.runtime.settings import Settings
 from pennypost_postoffice.app import Service
+from pennypost_postoffice.at_home import at_home, is_loopback
 from pennypost_postoffice.http import BoundedHttp
 from pennypost_postoffice.wire import WireProtocol
 
@@ -67,23 +67,22 @@ def allow_files() -> None:
 
 def refuse_public_play_money(settings: Settings) -> None:
     """Raises ConfigurationError when play money would be sold on an address that others can reach."""
-    sells_play_money = settings.lightning == "play" and settings.role != "postoffice"
-    named = urlsplit(settings.public_url).hostname or settings.host
-    reached = not (_is_loopback(settings.host) and _is_loopback(named))
-    if sells_play_money and not settings.play_public and reached:
+    host = "localhost" if _answers_at_home(settings) else settings.host
+    named = urlsplit(settings.public_url).hostname or host
+    reached = not (is_loopback(host) and is_loopback(named))
+    if _sells_play_money(settings) and settings.play_public is not True and reached:
         raise ConfigurationError(
             "play money on an address that others can reach needs PENNYPOST_PLAY_PUBLIC=true, "
             "or choose PENNYPOST_LIGHTNING=lnd"
         )
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _sells_play_money(settings: Settings) -> bool:
+    return settings.lightning == "play" and settings.role != "postoffice"
+
+
+def _answers_at_home(settings: Settings) -> bool:
+    return settings.play_public == "local"
 
 
 def _uvloop():  # type: ignore[no-untyped-def]
@@ -114,7 +113,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], as_json: bool
 def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     """One place for everything we ask of uvicorn: bounded frames, no compression, no log of addresses."""
     config = uvicorn.Config(
-        service.asgi,
+        at_home(service.asgi) if _sells_play_money(settings) and _answers_at_home(settings) else service.asgi,
         interface="asgi3",
         host=settings.host,
         port=settings.port,

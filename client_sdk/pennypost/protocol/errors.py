@@ -533,6 +533,13 @@ class NotFound(PolicyError):
     remedy = "Check the address."
 
 
+class PlayMoneyAtHome(PolicyError):
+    """Play money is served to this machine alone."""
+
+    code, prefix = "play-money", "restricted"
+    remedy = "Ask as http://127.0.0.1; the operator can take real payments, or set PENNYPOST_PLAY_PUBLIC=true."
+
+
 class MintError(PennypostError):
     """The mint refuses this request."""
 

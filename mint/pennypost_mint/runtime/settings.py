@@ -117,10 +117,11 @@ class Settings(BaseSettings):
     play_settle_after: str = Field(
         "1", description="Seconds until a play-money invoice settles by itself; `never` waits for `pennypost play pay`."
     )
-    play_public: bool = Field(
+    play_public: bool | Literal["local"] = Field(
         False,
         description="Allow play money on an address that others can reach: PENNYPOST_HOST, or the host of"
-        " PENNYPOST_PUBLIC_URL.",
+        " PENNYPOST_PUBLIC_URL. `local`, for a container: listen there, and answer only who asks for localhost or an"
+        " address of loopback.",
     )
     lnd_url: str = Field("", description="LND's REST address, `https://host:8080`.")
     lnd_macaroon_file: Path | None = Field(None, description="LND macaroon with the right to make and read invoices.")
