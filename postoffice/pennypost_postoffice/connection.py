@@ -75,11 +75,22 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Work = Callable[[], Awaitable[None]]
 Refuse = Callable[[PennypostError], None]
 
-# What work costs, in microseconds, as the profile in docs/reference/performance.md has it.
-COST_FRAME = 20
-COST_REFUSED = 150
-COST_UNPAID = 300
-COST_RELEASE = 300
+# What work costs, in CPU microseconds of all processes, as `python -m tests.bench.costs` measured it (in brackets,
+# twice and beside other work; docs/reference/performance.md).
+COST_FRAME = 12
+"""A CLOSE (11 to 12)."""
+COST_REFUSED = 170
+"""A look-up and an answer: a repeat (140 to 200), an ephemeral event that nobody listens to (160 to 220)."""
+COST_PASSED_ON = 200
+"""An ephemeral event, beside its deliveries (160 to 220)."""
+COST_AUTH = 350
+"""A signature and its answer (250 to 460)."""
+COST_UNPAID = 450
+"""A free event, stored (460 to 475)."""
+COST_RELEASE = 700
+"""A look-up of its own (600 to 875)."""
+
+_COSTS = {"auth": COST_AUTH, "passed-on": COST_PASSED_ON}
 
 TURN = 0.001
 """Seconds that the queries of one connection may take before it is the turn of others."""
@@ -258,7 +269,7 @@ class Connection:
         if not answer.accepted or answer.code == "duplicate":
             self.charge(COST_REFUSED)
         elif not post.is_paid:
-            self.charge(COST_UNPAID)
+            self.charge(_COSTS.get(answer.code, COST_UNPAID))
         if answer.change:
             self.send(change_message(post.event.id, answer.change))
         if answer.postmark and post.postmark:

@@ -100,7 +100,7 @@ class Office:
         self.recent = Recent()
         self.live = Live(private=settings.private_wraps)
         self.feed = Feed(self)
-        self.outgoing = Outgoing(lambda: self._connections, settings.max_outgoing)
+        self.outgoing = Outgoing(lambda: self._connections, settings.max_outgoing, metrics.office_slow_readers.inc)
         self.unpriced = Unpriced(metrics)
         self.revision = 0
         """Rises whenever what the office says of itself changes."""

@@ -35,12 +35,13 @@ from pennypost_postoffice.store import Query, first_step, names_few, next_rows, 
 if TYPE_CHECKING:
     from pennypost_postoffice.connection import Connection
 
-# What work costs, in microseconds, as the profile in docs/reference/performance.md has it.
+# What work costs, in CPU microseconds: a filter that finds nothing (190 to 240) and a row of a COUNT (6 to 7) as
+# `python -m tests.bench.costs` measured them, the others by the profile in docs/reference/performance.md.
 COST_FILTER = 200
 COST_VALUE = 2
 COST_ROW = 15
 COST_KIB = 4
-COST_COUNTED = 5
+COST_COUNTED = 6
 
 
 def read_filters(connection: Connection, given: tuple[object, ...], limit: int | None = None) -> tuple[Filter, ...]:

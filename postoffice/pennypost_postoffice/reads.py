@@ -4,8 +4,9 @@
                       └ no ─▶ the database, at most FEED_READS at once (else 503) ─▶ answered
     event, release ─▶ admit, release: it waits; when too many do, one of the source that has most ─▶ 503, Retry-After
 
-A long poll costs less than what it replaces: its look is shared by all who wait at the same number. Costs are
-microseconds, from the profile in docs/reference/performance.md: a header read of 44 KB takes 2 ms.
+A long poll costs less than what it replaces: its look is shared by all who wait at the same number. Costs are CPU
+microseconds as `python -m tests.bench.costs` measured them (in brackets, twice and beside other work;
+docs/reference/performance.md).
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ from pennypost_postoffice.shares import WAIT
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
 
-COST_PAGE = 300
-COST_READ = 700
-COST_WAIT = 250
-COST_KIB = 30
-
-COST_UNPAID = 400
-"""An event over HTTP that no stamp paid, taken or refused."""
+COST_PAGE = 400
+"""The relay information (330 to 500)."""
+COST_READ = 750
+"""A look at the feed that finds nothing (690 to 800), or at a page."""
+COST_WAIT = 450
+"""A long poll (475)."""
+COST_HEADERS = 60
+"""A KiB of the feed, 23 rows (57 to 75)."""
+COST_KIB = 10
+"""A KiB of a page (10)."""
+COST_UNPAID = 900
+"""An event that no stamp paid, taken or refused (770 to 910)."""
 
 AGAIN = 1
 """Seconds after which a reader who was refused may come again."""
@@ -108,9 +114,9 @@ class Reads:
         """An event was not accepted, or needed no stamp: nothing paid for the work."""
         self._office.shares.charge(source, None, COST_UNPAID)
 
-    def answered(self, source: Source, size: int) -> None:
-        """It is answered with `size` bytes."""
-        self._office.shares.charge(source, None, COST_KIB * (size / KIB))
+    def answered(self, source: Source, size: int, cost: float = COST_KIB) -> None:
+        """It is answered with `size` bytes, each KiB of which costs so many microseconds."""
+        self._office.shares.charge(source, None, cost * (size / KIB))
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ from pennypost_postoffice.office import origin_of
 from pennypost_postoffice.pages.routes import front_response
 from pennypost_postoffice.pages.shop import shop_of
 from pennypost_postoffice.post import Answer, Post
-from pennypost_postoffice.reads import COST_PAGE, COST_READ, COST_WAIT, Reads
+from pennypost_postoffice.reads import COST_HEADERS, COST_PAGE, COST_READ, COST_WAIT, Reads
 
 if TYPE_CHECKING:
     from pennypost_postoffice.office import Office
@@ -100,7 +100,7 @@ def office_router(office: Office, *, has_mint: bool) -> APIRouter:
         wait = number(request.query_params.get("wait", "0"), MAX_SEQUENCE)
         reader = reads.begin(request.scope, COST_WAIT if wait else COST_READ)
         found = await office.feed.headers(after, limit, min(wait, FEED_WAIT), partial(gone, request), reader)
-        reads.answered(reader, len(found))
+        reads.answered(reader, len(found), COST_HEADERS)
         return cacheable(request, found, FEED_TYPE)
 
     @router.get("/v1/pages/{page}", summary="The wraps of 64 consecutive numbers", response_class=Response)

@@ -19,7 +19,7 @@ from pennypost.protocol.errors import ConfigurationError
 from pennypost_mint.runtime.limits import MAX_FRAME
 from pennypost_mint.runtime.logs import configure_logs
 from pennypost_mint.runtime.settings import Settings
-from pennypost_postoffice.app import Service
+from pennypost_postoffice.app import Receive, Scope, Send, Service
 from pennypost_postoffice.at_home import at_home, is_loopback
 from pennypost_postoffice.http import BoundedHttp
 from pennypost_postoffice.wire import WireProtocol
@@ -111,9 +111,15 @@ async def _serve(settings: Settings, load: Callable[[], Settings], as_json: bool
 
 
 def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
-    """One place for everything we ask of uvicorn: bounded frames, no compression, no log of addresses."""
+    """One place for everything we ask of uvicorn: bounded frames and answers, no compression, no log of addresses."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and service.office is not None:
+            send = service.office.outgoing.answering(send)
+        await service.asgi(scope, receive, send)
+
     config = uvicorn.Config(
-        at_home(service.asgi) if _sells_play_money(settings) and _answers_at_home(settings) else service.asgi,
+        at_home(application) if _sells_play_money(settings) and _answers_at_home(settings) else application,
         interface="asgi3",
         host=settings.host,
         port=settings.port,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from pennypost.protocol.headers import decode_headers
 from pennypost_postoffice.feed import head_on, headers_on
+from tests.bench.costs import CHARGED
 from tests.bench.filling import fill_letters, fill_spent
 from tests.bench.letters import letters
 from tests.bench.load import ID, OK, websocket_frame
@@ -130,3 +132,15 @@ def test_profile_scales_samples_to_cpu_time() -> None:
         ["own", "10.0", "µs", "a/c.py:check"],
         ["all", "10.0", "µs", "a/c.py:check"],
     ]
+
+
+def test_the_page_says_what_is_charged() -> None:
+    """For all work that no stamp pays, and within twice and half of what it was measured to cost."""
+    page = (PROJECT / "docs" / "reference" / "performance.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| ([\d,–]+) \| ([\d,]+) \| ([\d,]+) \| `([\w., ]+)` \|$", page, re.MULTILINE)
+    told = {work: (constant, int(charged.replace(",", ""))) for work, _, _, charged, constant in rows}
+    assert told == {work: (charge.constant, charge.value) for work, charge in CHARGED.items()}
+    for work, first, second, *_ in rows:
+        measured = [int(each.replace(",", "")) for each in (first, second) if each != "–"]
+        mean = sum(measured) / len(measured)
+        assert mean / 2 <= CHARGED[work].value <= 2 * mean, work

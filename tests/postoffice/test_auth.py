@@ -12,7 +12,14 @@ from websockets.asyncio.client import connect
 
 from pennypost_mint.runtime.limits import AUTH_KEYS
 from pennypost_postoffice.auth import WINDOW, own_names
-from pennypost_postoffice.connection import COST_FRAME, COST_REFUSED, COST_UNPAID, Connection
+from pennypost_postoffice.connection import (
+    COST_AUTH,
+    COST_FRAME,
+    COST_PASSED_ON,
+    COST_REFUSED,
+    COST_UNPAID,
+    Connection,
+)
 from tests.postoffice.house import Author, House
 from tests.support.relay import Relay, plain
 
@@ -124,7 +131,7 @@ async def test_keys_are_bounded_and_each_answer_costs(sqlite_house: House, monke
         assert connection.authenticated == {event.pubkey for event in events if event.id in granted}
         assert all(answer[3].startswith("restricted:") for answer in answers if not answer[2])
         assert all(answer[3].endswith("[auth-keys]") for answer in answers if not answer[2])
-        assert connection._spent == AUTH_KEYS * COST_UNPAID + 20 * COST_REFUSED
+        assert connection._spent == AUTH_KEYS * COST_AUTH + 20 * COST_REFUSED
         known = next(author for author in authors if author.pubkey in connection.authenticated)
         assert await _auth(relay, known, *tags) == (True, "")
         stranger = next(author for author in authors if author.pubkey not in connection.authenticated)
@@ -148,7 +155,7 @@ async def test_what_no_stamp_pays_costs(sqlite_house: House, monkeypatch: pytest
             (letter, token, COST_REFUSED),
             (relays, None, COST_UNPAID),
             (relays, None, COST_REFUSED),
-            (author.sign(20_001), None, COST_UNPAID),
+            (author.sign(20_001), None, COST_PASSED_ON),
         ):
             before = connection._spent
             assert (await relay.post(event, stamp)).accepted

@@ -174,7 +174,7 @@ async def test_work_that_nobody_paid_for_is_slowed_down(sqlite_house: House, mon
     """A flood of forged stamps uses up its connection's share of CPU; it is answered, later. Others are not slowed."""
     house = sqlite_house
     monkeypatch.setattr("pennypost_postoffice.connection.CPU_BURST", 1_000)
-    monkeypatch.setattr("pennypost_postoffice.connection.CPU_RATE", 10_000)
+    monkeypatch.setattr("pennypost_postoffice.connection.CPU_RATE", 2_500)
     monkeypatch.setattr("pennypost_postoffice.connection.IN_FLIGHT", 4)
     flood = Socket(house)
     await flood.next()

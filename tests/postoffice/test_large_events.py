@@ -24,7 +24,7 @@ from pennypost_postoffice.live import Watch
 from pennypost_postoffice.store import PLAIN, Query, first_step, read_step
 from tests.postoffice.house import Author, House, wrap
 from tests.postoffice.test_connection import Socket
-from tests.support.relay import Relay
+from tests.support.relay import Relay, plain
 
 MANY, SIZE = 70, 125_000
 assert MANY * SIZE > OUTGOING
@@ -199,6 +199,46 @@ async def test_large_events_are_not_read_on_the_event_loop(sqlite_house: House, 
     _, found = await database.read_short(step, new, int(time.time()))
     assert found == [event_json(event).decode()]
     assert threads == ([True] if where == "read" else [True, False])
+
+
+async def test_large_and_small_events_stay_in_their_order(sqlite_house: House) -> None:
+    """A connection's answers come in the order of its REQs, whichever of them a thread reads."""
+    events = [Author().sign(1, content="x" * (2 * PLAIN if number % 2 else 10)) for number in range(20)]
+    await store(sqlite_house, events)
+    async with sqlite_house.relay() as relay:
+        for number, event in enumerate(events):
+            await relay.send(["REQ", str(number), {"ids": [event.id]}])
+        frames = []
+        while len(frames) < 2 * len(events):
+            frame = await asyncio.wait_for(relay.frames.get(), 20)
+            if frame[0] != "AUTH":
+                frames.append((frame[0], frame[1], frame[2]["id"] if frame[0] == "EVENT" else ""))
+    told = [[("EVENT", str(number), event.id), ("EOSE", str(number), "")] for number, event in enumerate(events)]
+    assert frames == [frame for pair in told for frame in pair]
+
+
+async def test_a_large_event_keeps_nobody_else_waiting(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a thread reads one, small ones are read for others; the larger one comes all the same."""
+    small, large = Author().sign(1), Author().sign(1, content="x" * 2 * PLAIN)
+    await store(sqlite_house, [small, large])
+    database: Any = sqlite_house.office.database
+    go, began, read = asyncio.Event(), asyncio.Event(), database.read
+
+    async def slow(*arguments: Any) -> Any:
+        began.set()
+        await go.wait()
+        return await read(*arguments)
+
+    async with sqlite_house.relay() as patient, sqlite_house.relay() as other:
+        monkeypatch.setattr(database, "read", slow)
+        waiting = asyncio.create_task(patient.fetch({"ids": [large.id]}))
+        await asyncio.wait_for(began.wait(), 20)
+        for _ in range(20):
+            database._glance._not_before = 0.0
+            assert await asyncio.wait_for(other.fetch({"ids": [small.id]}), 20) == [plain(small)]
+        assert not waiting.done()
+        go.set()
+        assert await asyncio.wait_for(waiting, 20) == [plain(large)]
 
 
 async def test_bytes_are_charged(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:

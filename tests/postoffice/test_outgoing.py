@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
+from socket import SO_RCVBUF, SOL_SOCKET
+from socket import socket as End
+from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pennypost.protocol.event import Event
+from pennypost_mint.runtime.limits import WRITE
 from pennypost_postoffice import outgoing
 from pennypost_postoffice.outgoing import Outgoing, weight
-from tests.postoffice.house import Author, House
+from tests.postoffice.house import Author, House, wrap
 from tests.postoffice.test_connection import Socket, _until
 from tests.support.relay import plain
 
@@ -137,3 +143,94 @@ async def test_the_bound_is_reloaded(sqlite_house: House) -> None:
     house.service.load = lambda: house.settings.model_copy(update=limits)
     house.service.reload()
     assert house.office.outgoing.most == 123 * 1024 * 1024
+
+
+# --- over HTTP
+
+
+async def _narrow(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose system takes next to nothing for it."""
+    end = End()
+    end.setsockopt(SOL_SOCKET, SO_RCVBUF, 4_096)
+    end.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(end, ("127.0.0.1", port))
+    return await asyncio.open_connection(sock=end, limit=1)
+
+
+async def test_answers_that_nobody_reads(sqlite_house: House) -> None:
+    """Pages of large letters on many connections that never read: those that wait longest are given up, who reads has
+    all of it."""
+    house, everyone = sqlite_house, sqlite_house.office.outgoing
+    letters = [wrap(content="x" * 100_000) for _ in range(60)]
+    async with house.relay() as relay:
+        await house.pay(relay, letters)
+    everyone.most = 20_000_000
+    registry = house.service.metrics.registry
+    sockets = []
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
+        whole = (await http.get("/v1/pages/0")).content
+        assert len(whole) > 6_000_000 and everyone.size == 0
+        for _ in range(6):
+            reader, writer = await _narrow(house.settings.port)
+            writer.write(b"GET /v1/pages/0 HTTP/1.1\r\nHost: x\r\n\r\n")
+            sockets.append((reader, writer))
+            await _until(lambda: bool(everyone._answers))
+            assert everyone.size <= everyone.most
+        await _until(lambda: registry.get_sample_value("pennypost_office_slow_readers_total") >= 2)
+        assert everyone.size == sum(answer.waiting for answer in everyone._answers) <= everyone.most
+        assert (await http.get("/v1/pages/0")).content == whole
+    for _, writer in sockets:
+        writer.transport.abort()
+    await _until(lambda: not everyone._answers)
+    assert everyone.size == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, WRITE, WRITE + 1, 3 * WRITE, 3 * WRITE + 5])
+async def test_an_answer_is_sent_whole(size: int) -> None:
+    everyone = Outgoing(list, 10**9)
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    answer = everyone.answering(send)
+    body = random.randbytes(size)
+    await answer({"type": "http.response.start", "status": 200, "headers": []})
+    await answer({"type": "http.response.body", "body": body})
+    assert b"".join(message["body"] for message in sent[1:]) == body
+    assert [message.get("more_body", False) for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
+    assert max(len(message["body"]) for message in sent[1:]) <= WRITE and everyone.size == 0
+
+
+async def test_who_is_stopped_for_another_reason_is() -> None:
+    """A server that ends cancels its requests: that is no slow reader."""
+    everyone = Outgoing(list, 10**9)
+    stuck = asyncio.Event()
+
+    async def send(_message: dict[str, Any]) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    answer = asyncio.ensure_future(everyone.answering(send)({"type": "http.response.body", "body": bytes(3 * WRITE)}))
+    await stuck.wait()
+    assert everyone.size == 3 * WRITE
+    answer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answer
+    assert everyone.size == 0
+
+
+async def test_an_answer_that_is_given_up_before_it_is_sent() -> None:
+    """Nothing of it goes out, nothing is raised, and its task goes on."""
+    given_up: list[None] = []
+    everyone = Outgoing(list, 2 * WRITE, lambda: given_up.append(None))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    answer = everyone.answering(send)
+    await answer({"type": "http.response.body", "body": bytes(3 * WRITE)})
+    await answer({"type": "http.response.body", "body": b"more"})
+    await asyncio.sleep(0)
+    assert (sent, len(given_up), everyone.size) == ([], 1, 0)
