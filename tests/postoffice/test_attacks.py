@@ -424,6 +424,24 @@ async def test_harmless_filters(house: House, name: str, filters: list[Any]) -> 
         await house.pay(relay, [wrap()])
 
 
+FLOATS = ["1e18", "1e2", "5.0", "1e999", "-1e0", "NaN", "1" * 5_000]
+
+
+@pytest.mark.parametrize("number", FLOATS, ids=[number[:9] for number in FLOATS])
+@pytest.mark.parametrize("field", ["limit", "since"])
+async def test_numbers_of_filters_are_whole(house: House, field: str, number: str) -> None:
+    """As they are written, not as they are worth; a number too large for any clock is either refused or bounded."""
+    async with _connect(house) as socket:
+        await _next(socket)
+        await socket.send(f'["REQ","x",{{"ids":["{KEY}"],"{field}":{number}}}]')
+        answer = await _next(socket)
+        if number.isdigit():
+            assert answer[0] in ("EOSE", "CLOSED", "NOTICE")
+        else:
+            assert answer[0] in ("CLOSED", "NOTICE") and answer[-1].endswith(("[filter]", "[frame]"))
+        await _still_serves(house, socket)
+
+
 async def test_subscription_names_are_escaped(house: House) -> None:
     """Two relays let a client inject JSON here."""
     for name in ('"', '\\","x', "\n", '"],["EVENT"', "é", "🏷"):

@@ -394,6 +394,23 @@ async def test_deleted_by_address(house: House) -> None:
         await house.pay(relay, [newer])
 
 
+async def test_an_address_without_d(house: House) -> None:
+    """`kind:pubkey` is none of an addressable event; `kind:pubkey:` is the one whose `d` is empty or missing."""
+    author = Author()
+    now = int(time.time())
+    missing = author.sign(30_023, at=now - 20)
+    named = author.sign(30_023, ["d", "x"], at=now - 20)
+    async with house.relay() as relay:
+        await house.pay(relay, [missing, named])
+        deletion = author.sign(5, ["a", f"30023:{author.pubkey}"])
+        assert (await relay.post(deletion)).code == "stamp-required"
+        await house.pay(relay, [deletion])
+        assert len(await relay.fetch({"authors": [author.pubkey], "kinds": [30_023]})) == 2
+        await _deleted(house, author, ["a", f"30023:{author.pubkey}:"])
+        assert await relay.fetch({"authors": [author.pubkey], "kinds": [30_023]}) == [plain(named)]
+        assert (await relay.post(missing, house.purse.token())).code == "deleted"
+
+
 async def test_a_deletion_is_not_deleted(house: House) -> None:
     author = Author()
     event = author.sign(1)

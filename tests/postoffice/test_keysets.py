@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
 from pennypost.protocol.event import Event
+from pennypost.protocol.token import Token, encode_token
 from pennypost_mint import keyring as keyrings
 from pennypost_mint.api import Keyring
 from pennypost_mint.operate import rotation
@@ -63,6 +65,27 @@ async def test_a_keyset_that_was_never_made_is_refused(house: House) -> None:
         for version in ("A", "B"):
             answer = await relay.post(event(), strange.token(version=version))
             assert (answer.accepted, answer.code) == (False, "stamp-keyset")
+
+
+async def test_a_short_id_that_fits_two_keysets_names_neither(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stamp stays good, and its whole id says which is meant."""
+    keyring = house.office.keyring
+    (first,) = keyring.keysets
+
+    async def nothing_new() -> bool:
+        return False
+
+    twin = replace(first, position=first.position + 1, id=first.id[:16] + "0" * 50, active=False)
+    monkeypatch.setattr(keyring, "keysets", (first, twin))
+    monkeypatch.setattr(keyring, "refresh", nothing_new)
+    letter, proof = event(), house.purse.proof()
+    token = Token(house.url, "sat", [proof], None)
+    async with house.relay() as relay:
+        answer = await relay.post(letter, encode_token(token))
+        assert (answer.accepted, answer.code) == (False, "stamp-keyset")
+        assert await house.spent(proof) == [False]
+        assert (await relay.post(letter, encode_token(token, short_ids=False))).accepted
+    assert await house.spent(proof) == [True]
 
 
 async def test_stamps_of_a_retired_keyset_are_taken(house: House) -> None:
