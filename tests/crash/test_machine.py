@@ -1,9 +1,12 @@
 """Random operations of a mint, through its HTTP face: whatever comes after whatever, the books balance.
 
     quote ─▶ pay: exactly, too little, too much, late, before the quote's row is there ─▶ issue in parts, in batches
-    swap, spend twice, spend at once, wrong amounts, outputs signed before, old requests again, restart
+    swap, spend twice, spend at once, wrong amounts, outputs signed before, old requests again
+    restart, death between two steps of a request, rotation by another process, end of sales and their return
 
 After each step: issued − spent = outstanding; Σ settled ≥ Σ issued; checkstate and restore say what the model says.
+Death is that from one statement or commit on none reaches the database any more; then the mint is opened anew. What a
+process loses besides, its memory and its connections, real kills take (`test_mint_kill.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -31,10 +34,14 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, event, func, select
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import SQLAlchemyError
 
 from pennypost_mint import till as tills
 from pennypost_mint.lightning import Invoice, Progress, Receipt
+from pennypost_mint.operate import rotation
 from pennypost_mint.tables import mint_quotes, outputs, spent
 from tests.mint.desk import MINT, QUOTE, SWAP, Desk, open_desk, settings_for
 from tests.support.stamps import Output, output
@@ -45,6 +52,9 @@ STEPS = 50
 BATCH = f"{MINT}/batch"
 CHECK = f"{QUOTE}/check"
 UNPAID, ISSUED, UNBALANCED, SPENT, SIGNED, INVALID = 20001, 20002, 11005, 11001, 11003, 10001
+INACTIVE, CLOSED = 12002, 20003
+MOST_KEYSETS = 4
+STEPS_OF_A_REQUEST = 20
 MANY = st.integers(0, 1_000)
 """Picks one of a list, by its remainder."""
 
@@ -85,6 +95,50 @@ class Node:
         return None
 
 
+class Died(SQLAlchemyError):
+    """What whoever waits for the database hears of a process that is gone."""
+
+
+class Death:
+    """Comes after so many statements and commits of this process; `dead` from then on, until it is called off."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.dead = False
+
+    def comes(self, steps: int) -> None:
+        self.left, self.dead = steps, False
+
+    def step(self) -> None:
+        if self.left:
+            self.left -= 1
+            self.dead = not self.left
+        if self.dead:
+            raise Died
+
+
+@pytest.fixture
+def death(monkeypatch: pytest.MonkeyPatch) -> Iterator[Death]:
+    """Of whatever opens a database in this process."""
+    death = Death()
+    commit = DefaultDialect.do_commit
+
+    def statement(_connection: Any, _cursor: Any, text: str, *_rest: Any) -> None:
+        # what SQLAlchemy says when it gives up is no step of the mint's
+        if not text.startswith(("ROLLBACK", "SAVEPOINT", "RELEASE")):
+            death.step()
+
+    def do_commit(self: Any, connection: Any) -> None:
+        death.step()
+        commit(self, connection)
+        death.step()
+
+    monkeypatch.setattr(DefaultDialect, "do_commit", do_commit)
+    event.listen(Engine, "before_cursor_execute", statement)
+    yield death
+    event.remove(Engine, "before_cursor_execute", statement)
+
+
 class Account:
     """What the model knows of a quote."""
 
@@ -98,8 +152,11 @@ class Account:
 class Mint(RuleBasedStateMachine):
     """A mint, everything that was asked of it, and what must have become of that."""
 
-    def __init__(self, address: Callable[[], str], drop: Callable[[str], None]) -> None:
+    def __init__(self, address: Callable[[], str], drop: Callable[[str], None], death: Death) -> None:
         super().__init__()
+        self.death = death
+        self.keysets = 1
+        self.selling = True
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="pennypost-machine-"))
         self.address, self.drop = address(), drop
@@ -117,12 +174,74 @@ class Mint(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.do(self.stack.aclose())
-        self.do(self._open())
+        self._reopen()
+
+    @precondition(lambda self: self.keysets < MOST_KEYSETS)
+    @rule(told=st.booleans())
+    def rotate(self, told: bool) -> None:
+        """By another process; this one is told, or finds out by a request that names the new keyset."""
+        old = self.desk.keyset
+        new = self.do(rotation.rotate(self.desk.database, self.desk.settings, None)).id
+        self.keysets += 1
+        if told:
+            self.do(self.desk.keyring.refresh())
+        elif self.good:
+            inputs, made = self.good[:1], _outputs(self.good[0]["amount"])
+            outputs = [self.desk.message(each, new) for each in made]
+            if self._ask(SWAP, {"inputs": inputs, "outputs": outputs}, made, 0):
+                self._spend(inputs)
+        else:
+            listed = self.do(self.desk.http.get("/v1/keysets")).json()["keysets"]
+            assert [each["id"] for each in listed if each["active"]] == [new]
+        assert self.desk.keyset == new != old
+        if self.good:
+            # what was made for the old one is not signed any more, and the stamp stays good
+            made = _outputs(self.good[0]["amount"])
+            outputs = [self.desk.message(each, old) for each in made]
+            assert self._refusal(SWAP, {"inputs": self.good[:1], "outputs": outputs}) == INACTIVE
+            self.refused += made
+
+    @rule()
+    def sunset(self) -> None:
+        """The end of sales, or their return: what was paid is given out under either."""
+        self.selling = not self.selling
+        self.do(rotation.sunset(self.desk.database, resume=self.selling))
+        self.do(self.desk.keyring.refresh())
+
+    @precondition(lambda self: self.good or any(self._mintable(account) > 0 for account in self.quotes))
+    @rule(which=MANY, steps=st.integers(1, STEPS_OF_A_REQUEST))
+    def dies(self, which: int, steps: int) -> None:
+        """Between two steps of a swap or a mint: it was done whole or not at all, and its answer can be had again."""
+        ready = [account for account in self.quotes if self._mintable(account) > 0]
+        account = self._pick(ready, which) if ready and (which % 2 or not self.good) else None
+        inputs = [] if account else self._several(self.good, which, 1 + which % 3)
+        made = _outputs(self._mintable(account) if account else _sat(inputs))
+        path = MINT if account else SWAP
+        named = {"quote": account.id} if account else {"inputs": inputs}
+        body = json.dumps(named | {"outputs": self.desk.messages(made)}).encode()
+        messages = self.desk.messages(made)
+        self.death.comes(steps)
+        survived = self.do(_lived(self.desk, path, body))
+        assert survived or self.death.dead
+        self.death.comes(0)
+        if not survived:
+            self._reopen()
+        signed = self.do(self.desk.signed(messages))
+        assert signed in (0, len(made)) and (signed or not survived)
+        if inputs:
+            assert set(self.do(self.desk.states(inputs))) == {"SPENT" if signed else "UNSPENT"}
+        answer = self.do(self.desk.done(path, body))
+        self._took(path, body, made, answer)
+        self._spend(inputs)
+        if account:
+            account.issued += _sat_of(made)
 
     @rule(amount=st.integers(1, 64), expired=st.booleans(), paid=st.sampled_from(["", "", "exact", "less", "more"]))
     def quote(self, amount: int, expired: bool, paid: str) -> None:
         """Now and then paid before its row is there."""
+        if not self.selling:
+            assert self._refusal(QUOTE, {"amount": amount, "unit": "sat"}) == CLOSED
+            return
         self.node.expiry = -1 if expired else 3_600
         self.node.at_once = self._msat(amount, paid)
         self.quotes.append(Account(self.do(self.desk.done(QUOTE, {"amount": amount, "unit": "sat"}))))
@@ -292,6 +411,10 @@ class Mint(RuleBasedStateMachine):
     def do(self, work: Any) -> Any:
         return self.runner.run(work)
 
+    def _reopen(self) -> None:
+        self.do(self.stack.aclose())
+        self.do(self._open())
+
     async def _open(self) -> None:
         self.stack = AsyncExitStack()
         chosen = settings_for(self.folder, self.address, rate_limit=0)
@@ -358,6 +481,19 @@ def _sat(proofs: list[dict[str, Any]]) -> int:
     return sum(proof["amount"] for proof in proofs)
 
 
+def _sat_of(made: list[Output]) -> int:
+    return sum(each.amount for each in made)
+
+
+async def _lived(desk: Desk, path: str, body: bytes) -> bool:
+    """Whether a good request was answered; else the process died under it."""
+    try:
+        status, _ = await desk.ask(path, body)
+    except Died:
+        return False
+    return status == 200
+
+
 def _outputs(sat: int) -> list[Output]:
     return [output(1 << bit) for bit in range(sat.bit_length()) if sat >> bit & 1]
 
@@ -378,7 +514,7 @@ def _totals(connection: Connection) -> tuple[int, int, int, int, dict[str, tuple
 @pytest.mark.timeout(120 + 10 * ROUNDS)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_whatever_comes_after_whatever(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, death: Death
 ) -> None:
     # a look at a quote always asks the node, so that what is paid is known at once
     monkeypatch.setattr(tills, "ASK_AGAIN", 0.0)
@@ -388,7 +524,7 @@ def test_whatever_comes_after_whatever(
         cluster = request.getfixturevalue("postgres_cluster")
         address, drop = cluster.database, cluster.drop
     run_state_machine_as_test(
-        lambda: Mint(address, drop),
+        lambda: Mint(address, drop, death),
         settings=settings(
             max_examples=EXAMPLES[kind],
             stateful_step_count=STEPS,
