@@ -120,7 +120,7 @@ def started(names: list[str], given: Mapping[str, str], folder: Path, database: 
     try:
         for name in names:
             volume = next(each.split(":")[0] for each in SERVICES[name]["volumes"] if each.endswith(":/data"))
-            environment = in_image() | written(name, PASSWORD | given)
+            environment = in_image() | written(name, PASSWORD | dict(given))
             own = {"PENNYPOST_DATA_DIR", "PENNYPOST_CASHU_PYTHON", "PATH"}
             settings = {key: here(value) for key, value in environment.items() if key not in own}
             server = servers[name] = Server(folder / volume, port=ports[name])

@@ -68,7 +68,7 @@ class Foreign:
         Keysets and fees are looked at later, at the desk. Raises StampMalformed, StampWrongUnit, StampLocked (also for
         a lock to this office: the mint would ask for a signature), StampTooLittle and StampRefused.
         """
-        read = parse_token(token, max_proofs=self._office.settings.max_proofs)
+        read = parse_token(token, max_proofs=self.office.settings.max_proofs)
         desk = self.desks.get(mint_name(read.mint))
         if desk is None:
             return None
