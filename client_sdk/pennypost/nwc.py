@@ -210,6 +210,18 @@ class NwcWallet:
         except InvalidPayload as error:
             raise WalletError(error.detail) from None
 
+    async def methods(self) -> frozenset[str]:
+        """What the wallet lets this connection do, by its own word (NIP-47, get_info, else its info event).
+
+        Empty where it says nothing. Raises WalletRefuses for a connection that it takes no more, WalletUnreachable.
+        """
+        info = (await self._opened()).info
+        said = frozenset[str]() if info is None else info.methods
+        try:
+            return frozenset((await self.info()).methods) or said
+        except WalletCannot:
+            return said
+
     async def received(self) -> AsyncGenerator[Received]:
         """As Wallet.received. Raises WalletCannot where the wallet does not tell of payments."""
         line = await self._opened()

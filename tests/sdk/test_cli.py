@@ -132,7 +132,7 @@ def test_json(run: Run, url: str) -> None:
     assert json_of("wallet", "restore", home="alice") == [{"restored": 0, "balance": 5}]
     points = json_of("doctor", url, home="alice")
     assert [(point["point"], point["good"]) for point in points] == [
-        (name, True) for name in ("tls", "way", "post office", "header feed", "connection", "mint", "clock")
+        (name, True) for name in ("tls", "way", "post office", "header feed", "connection", "bodies", "mint", "clock")
     ]
 
 
@@ -186,7 +186,7 @@ def test_nobody_there(run: Run) -> None:
         assert done.code == 7 and "http://127.0.0.1:1" in done.talk, arguments
     points = run("doctor", "http://127.0.0.1:1", "--home", "bob", "--json")
     assert points.code == 7
-    assert [point["point"] for point in points.lines if point["good"]] == ["tls"] and len(points.lines) == 7
+    assert [point["point"] for point in points.lines if point["good"]] == ["tls"] and len(points.lines) == 8
 
 
 def test_an_unpaid_invoice(run: Run, tmp_path: Path) -> None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from typing import Literal
 from urllib.parse import urlsplit
 
 from tests.support.ports import free_port
 
-Fault = Literal["none", "no upgrade", "buffers", "caches", "compresses", "redirects", "answers alone", "cuts off"]
+Fault = Literal[
+    "none",
+    "no upgrade",
+    "buffers",
+    "caches",
+    "compresses",
+    "redirects",
+    "answers alone",
+    "cuts off",
+    "small bodies",
+    "own error pages",
+    "drops headers",
+    "another time",
+]
 
 
 class Proxy:
@@ -57,6 +71,12 @@ class Proxy:
         if self.fault == "answers alone":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n<html>Welcome!\n")
             return await writer.drain()
+        if self.fault == "small bodies" and any(_length(each) > 8_192 for each in lines):
+            writer.write(b"HTTP/1.1 413 X\r\nconnection: close\r\ncontent-length: 16\r\n\r\n<html>Too large\n")
+            await writer.drain()
+            while await reader.read(65_536):
+                pass
+            return None
         if not upgrade or self.fault == "no upgrade":
             lines = [
                 each for each in lines if not each.lower().startswith(("connection:", "upgrade:", "sec-websocket"))
@@ -65,23 +85,40 @@ class Proxy:
             upgrade = False
         where = urlsplit(self.target)
         theirs, ours = await asyncio.open_connection(where.hostname, where.port)
+        sending: asyncio.Task[None] | None = None
         try:
             ours.write("\r\n".join([first, *lines, "", ""]).encode())
+            sending = asyncio.create_task(_pump(reader, ours))
             head = (await theirs.readuntil(b"\r\n\r\n")).decode()
             if self.fault == "caches":
                 head = head.replace("\r\n", "\r\nage: 300\r\n", 1)
             if self.fault == "compresses":
                 head = head.replace("\r\n", "\r\ncontent-encoding: gzip\r\n", 1)
+            if self.fault == "own error pages" and head.startswith("HTTP/1.1 4"):
+                writer.write(f"{head.splitlines()[0]}\r\nconnection: close\r\ncontent-length: 15\r\n\r\n".encode())
+                writer.write(b"<html>Sorry...\n")
+                await writer.drain()
+                return None
+            if self.fault == "drops headers":
+                head = re.sub(r"x-cashu: .*\r\n", "", head)
+            if self.fault == "another time":
+                head = re.sub(r"date: .*\r\n", "date: Sat, 21 Nov 2020 12:00:00 GMT\r\n", head)
             writer.write(head.encode())
             if self.fault == "cuts off" and upgrade:
                 return await writer.drain()
             if self.fault == "buffers" and upgrade:
                 await writer.drain()
-                await _pump(reader, ours)
-                return
-            await asyncio.gather(_pump(reader, ours), _pump(theirs, writer))
+                return await sending
+            await asyncio.gather(sending, _pump(theirs, writer))
         finally:
+            if sending is not None:
+                sending.cancel()
             ours.transport.abort()
+
+
+def _length(line: str) -> int:
+    name, _, value = line.partition(":")
+    return int(value) if name.lower() == "content-length" else 0
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

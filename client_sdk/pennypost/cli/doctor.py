@@ -23,15 +23,31 @@ from pennypost.cli.talk import (
     sats,
 )
 from pennypost.home import DATABASE, RING, SECRETS, Home
-from pennypost.protocol.errors import HomeHalfEncrypted, PennypostError, WalletCannot, WalletRefuses, WrongClock
+from pennypost.lightning import open_wallet
+from pennypost.protocol import nip47
+from pennypost.protocol.errors import (
+    HomeHalfEncrypted,
+    InvalidWalletLink,
+    PennypostError,
+    WalletCannot,
+    WalletRefuses,
+    WrongClock,
+)
 from pennypost.protocol.relay_info import read_postage
-from pennypost.transport import parse_address
+from pennypost.transport import NetworkTransport, parse_address
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
 
 CLOCK: Final = 300
-"""Seconds that this clock and the mint's may differ."""
+"""Seconds that this clock and theirs may differ."""
+
+NEEDED: Final = {
+    nip47.PAY_INVOICE: "it pays nothing",
+    nip47.MAKE_INVOICE: "nobody can pay it",
+    nip47.LOOKUP_INVOICE: "what became of a payment cannot be asked",
+}
+"""Methods of NIP-47 without which something here does not work, and what."""
 
 Point = tuple[str, Callable[["AsyncClient"], Awaitable[str]]]
 
@@ -51,10 +67,11 @@ def doctor(
 
     Without URL each office of --office is looked at, one after the other; --mint belongs to the first.
 
-    TLS, a proxy in front of it (Upgrade not passed on, frames held back, a cache, another address), its prices and
-    feed, the mint's keys, the clock, and the modes of the home's files.
+    TLS, a proxy in front of it (Upgrade not passed on, frames held back, a cache, another address, bodies cut off or
+    replaced), its prices and feed, the mint's keys, the clock, and the modes of the home's files.
 
-    A Lightning wallet is looked at where one is named (--nwc, PENNYPOST_WALLET_FILE); nothing is paid.
+    A Lightning wallet is looked at where one is named (--nwc, PENNYPOST_WALLET_FILE): whether it answers, and lets
+    this connection do what is needed; nothing is paid.
 
     Examples:
 
@@ -63,7 +80,7 @@ def doctor(
       pennypost doctor --nwc wallet.link
     """
     talk = Talk(context, home, url or office, mint, as_json)
-    link = talk.link(nwc)
+    link, broken = _link(talk, nwc)
 
     async def work(client: AsyncClient) -> int:
         worst = 0
@@ -91,6 +108,10 @@ def doctor(
         found = talk.run(work, lightning=link)
         worst = worst or found
         talk.mint = None
+    if broken is not None:
+        said = {"point": "wallet", "good": False, "code": broken.code, "found": explain(broken)}
+        talk.result(said, f"BAD   wallet: {explain(broken)}")
+        worst = worst or exit_code(broken)
     half = talk.place().left_in_clear()
     if half:
         error = HomeHalfEncrypted(", ".join(half))
@@ -101,6 +122,17 @@ def doctor(
         talk.result({"point": "home", "good": False, "code": "home", "found": sentence}, f"BAD   home: {sentence}")
         worst = worst or OTHER
     raise typer.Exit(worst)
+
+
+def _link(talk: Talk, named: str | None) -> tuple[str | None, InvalidWalletLink | None]:
+    """The wallet's link, or what is wrong with it: that keeps nobody from looking at the rest."""
+    try:
+        link = talk.link(named)
+        if link is not None:
+            open_wallet(link, NetworkTransport())
+    except InvalidWalletLink as error:
+        return None, error
+    return link, None
 
 
 async def _office(client: AsyncClient) -> str:
@@ -121,15 +153,27 @@ async def _mint(client: AsyncClient) -> str:
 
 
 async def _clock(client: AsyncClient) -> str:
-    theirs = (await client.stamps.mint.info()).time
-    if theirs is not None and abs(theirs - time.time()) > CLOCK:
-        raise WrongClock
-    return "agrees with the mint's" if theirs is not None else "not compared: the mint does not tell its time"
+    told = (("the mint", (await client.stamps.mint.info()).time), ("the post office", await front.date(client)))
+    for whose, theirs in told:
+        ahead = 0 if theirs is None else time.time() - theirs
+        if abs(ahead) > CLOCK:
+            side = "ahead of" if ahead > 0 else "behind"
+            raise WrongClock(f"this machine is {round(abs(ahead) / 60)} minutes {side} {whose}")
+    compared = [whose for whose, theirs in told if theirs is not None]
+    return f"agrees with {' and '.join(compared)}" if compared else "not compared: nobody tells the time"
 
 
 async def _wallet(client: AsyncClient) -> str:
+    from pennypost.nwc import NwcWallet
+
+    wallet = client.payments.wallet
+    if isinstance(wallet, NwcWallet):
+        offered = await wallet.methods()
+        lacks = [f"no {name}, so {why}" for name, why in NEEDED.items() if offered and name not in offered]
+        if lacks:
+            raise WalletCannot("; ".join(lacks))
     try:
-        return f"answers, and can spend {sats(await client.payments.wallet.balance())}"
+        return f"answers, and can spend {sats(await wallet.balance())}"
     except (WalletCannot, WalletRefuses):
         return "answers; it does not say what it can spend"
 
@@ -140,6 +184,7 @@ POINTS: Final[tuple[Point, ...]] = (
     ("post office", _office),
     ("header feed", _feed),
     ("connection", front.websocket),
+    ("bodies", front.bodies),
     ("mint", _mint),
     ("clock", _clock),
 )

@@ -1,6 +1,7 @@
 """What stands between us and a post office, for `pennypost doctor`: TLS, a proxy, a cache, another address.
 
     TLS handshake ─▶ HTTP ─▶ headers of a cache? ─▶ the addresses it names itself ─▶ WebSocket opens ─▶ a frame comes
+                     a letter without a stamp ─▶ 402, in the office's own words ─▶ a large question to the mint
 
 Everything here is seen from outside, by asking as any client asks; nothing is sent that names anybody.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -19,15 +22,22 @@ import msgspec
 from pennypost.line import filter_of
 from pennypost.protocol import frames, secp
 from pennypost.protocol.errors import CertificateWrong, OfficeUnreachable, ProxyInTheWay
-from pennypost.protocol.event import KIND_GIFT_WRAP
-from pennypost.protocol.relay_info import MEDIA_TYPE
-from pennypost.transport import NetworkTransport, is_loopback, parse_address
+from pennypost.protocol.event import KIND_GIFT_WRAP, Event, event_json
+from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
+from pennypost.protocol.relay_info import MEDIA_TYPE, read_postage
+from pennypost.protocol.stealth import Address, wrap_letter
+from pennypost.transport import NetworkTransport, Response, is_loopback, parse_address
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
 
 PATIENCE: Final = 8.0
 """Seconds for one of these looks."""
+LETTER: Final = 10_000
+"""Characters of a letter of the largest size, 16 KiB."""
+LARGE: Final = 64 * 1024
+"""Bytes of the largest question of a wallet, and room."""
+JSON: Final = {"content-type": "application/json"}
 
 _CERTIFICATE: Final = {
     9: "it is not valid yet: a clock is wrong, here or there",
@@ -113,6 +123,72 @@ async def websocket(client: AsyncClient) -> str:
     finally:
         await transport.close()
     return "a WebSocket opens and answers"
+
+
+async def bodies(client: AsyncClient) -> str:
+    """Whether a large letter gets through, and its refusal comes back as the office gives it (NUT-24).
+
+    The letter has no stamp and is to nobody, by nobody. Raises ProxyInTheWay, OfficeUnreachable, OfficeMisbehaves.
+    """
+    transport, office, mint = NetworkTransport(), client.office.url, client.stamps.mint.url
+    try:
+        question = b'{"Ys":[]' + b" " * LARGE + b"}"
+        answer = await transport.request("POST", mint + "/v1/checkstate", headers=JSON, body=question, timeout=PATIENCE)
+        _own_words(answer, "the mint")
+        if not read_postage(await client.office.information(int(time.time()))).sat:
+            return "large requests come through; letters need no stamp here, so none was tried"
+        event = _letter_to_nobody()
+        answer = await transport.request(
+            "POST", office + "/v1/events", headers=JSON, body=event_json(event), timeout=PATIENCE
+        )
+    finally:
+        await transport.close()
+    _own_words(answer, "the post office")
+    if answer.status == 402 and not answer.headers.get("x-cashu"):
+        raise ProxyInTheWay("a header of the post office is left out: X-Cashu, which says what a letter costs")
+    return "a letter of 16 KiB comes through, and what the office says to it"
+
+
+def _own_words(answer: Response, whose: str) -> None:
+    """Raises ProxyInTheWay where somebody else answered: ours is JSON, refusals too."""
+    try:
+        msgspec.json.decode(answer.body, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        if answer.status == 413:
+            raise ProxyInTheWay(f"requests of {LARGE // 1024} KiB do not reach {whose}: a limit is too low") from None
+        if answer.status in (502, 503, 504):
+            raise ProxyInTheWay(f"it answers, but does not reach {whose} behind it") from None
+        raise ProxyInTheWay(f"what {whose} says to a refusal is replaced by a page of the proxy") from None
+
+
+def _letter_to_nobody() -> Event:
+    while not secp.valid_secret(writer := secrets.token_bytes(32)):
+        pass
+    now, nobody = int(time.time()), secp.xonly(writer)
+    return wrap_letter(
+        make_rumor(nobody, created_at=now, content="x" * LETTER),
+        writer,
+        Address(nobody, nobody),
+        secrets.token_bytes(31).rjust(32, b"\1"),
+        created_at=now,
+        expiration=now + 3_600,
+        randomness=secrets.token_bytes(RANDOMNESS),
+    )
+
+
+async def date(client: AsyncClient) -> float | None:
+    """What time it is at the office, in Unix seconds, by its answers' Date (RFC 9110, 6.6.1); None: it does not say."""
+    transport = NetworkTransport()
+    try:
+        answer = await transport.request(
+            "GET", client.office.url + "/", headers={"accept": MEDIA_TYPE}, timeout=PATIENCE
+        )
+    finally:
+        await transport.close()
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _origin(url: str) -> str:

@@ -1118,7 +1118,7 @@ class KeyExists(ClientError):
 
 
 class WrongClock(ClientError):
-    """This machine's clock and the mint's are minutes apart."""
+    """This machine's clock and theirs are minutes apart."""
 
     code = "clock"
     remedy = "Set it right: letters from the future, and letters already expired, are refused."
