@@ -11,14 +11,17 @@ from hashlib import sha256
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+import msgspec
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pennypost import keyring
+from pennypost.cli.lines import Line, parse_line
 from pennypost.keys import person
+from pennypost.lightning import open_wallet
 from pennypost.lnurl import MAX_ADDRESS, MAX_COMMENT, MOST_MSAT, PayPoint, look_up, parse_lnurl, request_invoice
-from pennypost.protocol import bech32, secp
+from pennypost.protocol import answers, bech32, nip44, secp
 from pennypost.protocol.bolt11 import parse_invoice
 from pennypost.protocol.bolt11_writer import write_invoice
 from pennypost.protocol.errors import (
@@ -26,16 +29,21 @@ from pennypost.protocol.errors import (
     HomeUnusable,
     InvalidInput,
     InvalidKey,
+    InvalidPayload,
+    InvalidWalletLink,
     InvoiceMismatch,
     OfficeMisbehaves,
     OfficeUnreachable,
     PennypostError,
     WalletRefuses,
 )
+from pennypost.protocol.event import sign_event
 from pennypost.protocol.nip19 import encode_npub
+from pennypost.protocol.nip47 import Encryption, WalletLink, WalletResponse, WalletSession
+from pennypost.protocol.postmark import is_genuine, read_postmark
 from pennypost.protocol.scan_key import ScanKey, decode_scan_key, encode_scan_key
 from pennypost.protocol.sealed import LEAST_LOG_N, seal
-from pennypost.transport import BODY_LIMIT, NetworkTransport, Response
+from pennypost.transport import BODY_LIMIT, NetworkTransport, Response, parse_address
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
@@ -211,6 +219,123 @@ def test_no_amount_and_comment_out_of_bounds_are_asked_for(msat: int, comment: s
     with pytest.raises((InvalidInput, InvoiceMismatch)):
         asyncio.run(request_invoice(POINT, msat, comment, service))
     assert len(service.asked) == (POINT.least <= msat <= POINT.most and len(comment) <= POINT.comment)
+
+
+# Mints, offices, wallets and nodes
+
+POINT_HEX = "02" + "ab" * 32
+MINT_ANSWERS: Mapping[type[msgspec.Struct], Any] = {
+    answers.SignaturesAnswer: {"signatures": [{"amount": 1, "id": "00" * 8, "C_": POINT_HEX}]},
+    answers.RestoreAnswer: {"outputs": [{"amount": 1, "id": "00" * 8, "B_": POINT_HEX}], "signatures": []},
+    answers.CheckStateAnswer: {"states": [{"Y": POINT_HEX, "state": "SPENT", "witness": None}]},
+    answers.QuoteAnswer: {"quote": "q", "request": "lnbc1", "amount": 1, "unit": "sat", "state": "PAID", "expiry": 1},
+    answers.KeysAnswer: {"keysets": [{"id": "00" * 8, "unit": "sat", "keys": {"1": POINT_HEX}}]},
+    answers.KeysetsAnswer: {"keysets": [{"id": "00" * 8, "unit": "sat", "active": True}]},
+    answers.MintInfo: {"name": "m", "nuts": {"4": {"methods": []}}, "time": 1},
+    answers.ErrorAnswer: {"detail": "x", "code": 1},
+}
+
+
+def bent(good: Any) -> st.SearchStrategy[bytes]:
+    """A good answer with something else somewhere in it, or none at all."""
+    return changed(json.dumps(good)).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.builds(
+        lambda name, value: json.dumps({**good, name: value}).encode(), st.sampled_from([*good]), _json
+    )
+
+
+@given(st.sampled_from([*MINT_ANSWERS]).flatmap(lambda kind: st.tuples(st.just(kind), bent(MINT_ANSWERS[kind]))))
+@example((answers.MintInfo, b'{"nuts": {"4": ' + b"9" * 5_000 + b"}}"))
+@example((answers.MintInfo, b'{"nuts": {"4": ' + b"[" * 100_000))
+@example((answers.KeysAnswer, json.dumps(MINT_ANSWERS[answers.KeysAnswer]).encode()))
+def test_any_answer_of_a_mint_is_read_or_refused(case: tuple[type[msgspec.Struct], bytes]) -> None:
+    kind, body = case
+    with suppress(OfficeMisbehaves):
+        found = answers.read_answer(body, kind)
+        assert isinstance(found, kind)
+        if isinstance(found, answers.KeysAnswer):
+            for each in found.keysets:
+                assert all(secp.is_point(key) for key in answers.keys_of(each).values())
+
+
+POSTMARK = {"office": "f9" * 32, "stored_at": 1, "keep_until": 2, "sat": 3, "sig": "9" * 128}
+
+
+@given(_json | st.builds(lambda name, value: {**POSTMARK, name: value}, st.sampled_from([*POSTMARK]), _json))
+@example(POSTMARK)
+def test_any_postmark_is_read_or_refused_and_none_is_genuine(value: object) -> None:
+    with suppress(OfficeMisbehaves):
+        assert not is_genuine(read_postmark(value), "00" * 32)
+
+
+@given(st.text(max_size=100) | _urls | changed("https://post.example:8443/x"))
+@example("http://[")
+@example("http://a:99999")
+@example("//")
+def test_any_text_is_an_address_of_an_office_or_refused(text: str) -> None:
+    with suppress(InvalidInput):
+        address = parse_address(text)
+        assert address.startswith(("http://", "https://")) and parse_address(address) == address
+
+
+NWC = f"nostr+walletconnect://{'79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798'}"
+_wallet_links = changed(f"{NWC}?relay=wss://r.example&secret={'1' * 64}") | st.text(max_size=60).flatmap(
+    lambda text: st.sampled_from([f"{NWC}?{text}", f"lnd+https://{text}", f"lnd+http://n:1?macaroon={text}", text])
+)
+
+
+@given(_wallet_links)
+@example("lnd+https://n:99999?macaroon=x")
+@example("lnd+https://[?macaroon=x")
+def test_any_text_is_the_link_of_a_wallet_or_refused(text: str) -> None:
+    with suppress(InvalidWalletLink):
+        assert repr(open_wallet(text, Stranger(b""))).endswith(("()", ">")) or text.startswith("play:")
+
+
+@given(st.binary(max_size=60) | bent({"type": "incoming", "amount": 1, "invoice": "lnbc1", "payment_hash": "0" * 64,
+                                      "metadata": {"comment": "x"}, "preimage": "1" * 64, "balance": 5,
+                                      "fees_paid": 1, "methods": ["x"], "state": "settled"}))  # fmt: skip
+@example(b"9" * 5_000)
+@example(b"[" * 100_000)
+def test_any_answer_of_a_wallet_is_read_or_refused(body: bytes) -> None:
+    response = WalletResponse("00" * 32, "lookup_invoice", None, msgspec.Raw(body))
+    for read in (response.transaction, response.payment, response.balance, response.state):
+        with suppress(InvalidPayload):
+            assert read() is not None
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.text(max_size=60) | _json.map(json.dumps))
+@example("[" * 30_000)
+def test_any_text_that_a_wallet_signs_is_read_or_refused(text: str) -> None:
+    """Encrypted to us and signed by the wallet: so what is inside is reached."""
+    link = WalletLink(secp.xonly(b"\1" * 32), b"\2" * 32, ("wss://r.example",))
+    session = WalletSession(link)
+    key = nip44.conversation_key(b"\1" * 32, secp.xonly(b"\2" * 32))
+    for kind, read in ((23195, lambda event: session.read_response(event, Encryption.NIP44)),
+                       (23197, session.read_notification)):  # fmt: skip
+        with suppress(InvalidInput):
+            content = nip44.encrypt(text, key, bytes(32))
+            tags = [["p", secp.xonly(b"\2" * 32).hex()], ["e", "00" * 32]]
+            event = sign_event(b"\1" * 32, created_at=1, kind=kind, tags=tags, content=content, aux=bytes(32))
+            read(event)
+
+
+# Lines of many letters
+
+_lines = st.dictionaries(
+    st.sampled_from(["text", "to", "once", "subject", "reply_to", "txt"]), _json | st.text(max_size=20), max_size=6
+)
+
+
+@given(st.text(max_size=200) | changed('{"to": "npub1x", "text": "hi"}') | _lines.map(json.dumps))
+@example("[" * 100_000)
+@example('{"text": "\\ud800"}')
+@example("\udcff")
+def test_any_line_is_a_letter_or_refused(text: str) -> None:
+    with suppress(InvalidInput):
+        line = parse_line(text)
+        assert isinstance(line, Line) and isinstance(line.text, str) and isinstance(line.once, str | None)
+        line.text.encode()
 
 
 # Files of an encrypted home

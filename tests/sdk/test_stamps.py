@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pennypost import AsyncClient, Purchase, Sandbox, ledger, orders
+from pennypost import AsyncClient, Purchase, Sandbox, exchange, ledger, mint_client, orders, stamps
 from pennypost.protocol.bdhke import hash_to_curve
 from pennypost.protocol.errors import (
     InvalidInput,
@@ -218,6 +218,13 @@ async def test_restore_from_the_seed(client: Make, tmp_path: Path) -> None:
     # The seven in the token are unspent, and the seed finds them too.
     assert await found.stamps.restore(seed) == 130
     assert await found.stamps.balance() == 130
+    # Swapped at once: nothing that the mint was asked about together is used later.
+    before, after = [
+        {proof.secret for proof in await each._store.run(ledger.proofs_on, each.stamps.mint.url, "unspent")}
+        for each in (alice, found)
+    ]
+    assert after and not before & after
+    assert not await found._store.run(ledger.proofs_on, found.stamps.mint.url, "exposed")
     assert await found.stamps.restore() == 0
     assert (await alice.stamps.check()).lost == 123
     await found.stamps.buy(3)
@@ -453,6 +460,33 @@ async def test_interrupted_receiving(
         with pytest.raises(ProofSpent):
             await client().stamps.receive(token)
         if not died:
+            return
+    pytest.fail("the work had no end")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_interrupted_restore(
+    office: Sandbox, client: Make, tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (exchange, mint_client, stamps):
+        monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(stamps, "GAP", 1)
+    for step in range(MOST_STEPS):
+        lost, home = tmp_path / f"lost-{step}", tmp_path / str(step)
+        await client(lost).stamps.buy(5)
+        seed = (lost / "wallet.seed").read_text()
+
+        async def restore(alice: AsyncClient, seed: str = seed) -> None:
+            await alice.stamps.restore(seed)
+
+        died = await dies(office, home, restore, way, step, monkeypatch)
+        alice = client(home)
+        # What came back at once is no part of what is found again.
+        await alice.stamps.restore(None if (home / "wallet.seed").exists() else seed)
+        check = await alice.stamps.check()
+        assert (check.stamps, check.lost, check.problems) == (5, 0, ()), (way, step)
+        if not died:
+            assert step >= 4
             return
     pytest.fail("the work had no end")
 
