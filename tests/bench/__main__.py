@@ -55,8 +55,8 @@ SWAPS_OF_MEMORY = 100_000
 GROWN_SWAPS = (10_000, 1_000_000)
 GROWN_LETTERS = (10_000, 100_000)
 LARGE = 1_000_000
-SDK = {"headers": 100_000, "unwraps": 300, "sends": 300, "stamps": 10_000}
-QUICK_SDK = {"headers": 10_000, "unwraps": 20, "sends": 10, "stamps": 1_000}
+SDK = {"headers": 100_000, "unwraps": 300, "mailbox": 2_000, "sends": 300, "stamps": 10_000}
+QUICK_SDK = {"headers": 10_000, "unwraps": 20, "mailbox": 50, "sends": 10, "stamps": 1_000}
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -142,6 +142,8 @@ class Report(msgspec.Struct):
         self._goal("scan of a header ÷ pure ECDH and hash", 1.15, found.scan_ratio, most=True)
         self._goal("NIP-17 message opened by nostr-sdk ÷ scan of a header", 10.0, found.unwrap_ratio)
         self._goal("bytes of a NIP-17 wrap ÷ of a header", 50.0, found.bytes_ratio)
+        self._goal("a mailbox read by nostr-sdk ÷ by headers", 10.0, found.mailbox_ratio)
+        self._goal("bytes of a mailbox read by nostr-sdk ÷ by headers", 50.0, found.mailbox_bytes_ratio)
         self._goal("import pennypost ÷ import of its dependencies", 1.3, found.import_ms / found.others_ms, most=True)
 
     def _goal(self, name: str, goal: float, measured: float, *, most: bool = False) -> None:
@@ -344,6 +346,12 @@ def _sdk(report: Report) -> Table:
         [f"the same, {run.processes} processes from the {LONG:,}th on", f"{run.all_cores_s:.2f} s"],
         ["NIP-17 message opened by nostr-sdk", f"{run.unwrap_us:,.0f} µs"],
         ["bytes: a header, a NIP-17 wrap", f"{run.header_bytes}, {run.wrap_bytes:,}"],
+        [
+            f"mailbox of {run.mailbox:,} letters, {run.mailbox_own} of them ours: by headers; every wrap by nostr-sdk",
+            f"{run.mailbox_ms:,.0f} ms, {run.mailbox_bytes:,} B;"
+            f" {run.mailbox_theirs_ms:,.0f} ms, {run.mailbox_theirs_bytes:,} B",
+        ],
+        ["the same by nostr-sdk, where wraps name their receiver", f"{run.mailbox_named_ms:,.1f} ms"],
         ["letters sent (wrap, stamp, answer), office in the same process", f"{run.sends:,.0f}/s"],
         [f"choosing a stamp of {run.stamps:,}; of 100", f"{run.choose_ms:.2f} ms; {run.choose_small_ms:.2f} ms"],
         ["`import pennypost`", f"{run.import_ms:.1f} ms"],

@@ -1,7 +1,9 @@
 """The SDK: scanning beside the pure cryptography and beside NIP-17, sending, choosing stamps, importing.
 
 scan       Scanner over the bytes of a feed ÷ the least that libsecp256k1 and SHA-256 take for it, by turns
-unwrap     the same letters as NIP-17 wraps, opened by nostr-sdk: what a client without the feed has to do
+unwrap     one message as a NIP-17 wrap, opened by nostr-sdk
+mailbox    the same letters in a mailbox of the same size, a few of them ours: found by their headers and opened, beside
+           nostr-sdk, which has to fetch and try every wrap where nobody may see whose it is
 sends      wrap + stamp, one after another, at an office in this process (which takes the same processor)
 choose     picking the stamps of a letter in a wallet of many, by the transaction that every send makes
 imports    `import pennypost`, and its client, ÷ what that imports from elsewhere, each in a process of its own
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -28,11 +32,11 @@ import msgspec
 from pennypost import AsyncClient, ledger, sandbox
 from pennypost.home import Home
 from pennypost.protocol import secp
-from pennypost.protocol.event import event_json
+from pennypost.protocol.event import Event, event_json, parse_event
 from pennypost.protocol.giftwrap import RANDOMNESS, make_rumor
-from pennypost.protocol.headers import RECORD, Header, encode_headers
+from pennypost.protocol.headers import RECORD, Header, encode_headers, header_of
 from pennypost.protocol.nip17 import message_tags, wrap_message
-from pennypost.protocol.stealth import Scanner
+from pennypost.protocol.stealth import Address, Scanner, open_letter, wrap_letter
 from pennypost.protocol.token import Proof
 from pennypost.scanning import Scanning, cores
 from pennypost.store import Store
@@ -41,6 +45,8 @@ LOOK = 2_000
 """Headers of one look at the feed."""
 ROUNDS = 5
 TEXT = "meet at nine"
+OWN = 500
+"""One letter in so many of the mailbox is ours: it is that of an office, not of a person."""
 
 
 class SdkRun(msgspec.Struct):
@@ -61,6 +67,21 @@ class SdkRun(msgspec.Struct):
     header_bytes: int
     wrap_bytes: int
     bytes_ratio: float
+    mailbox: int
+    """Letters of the mailbox that both read."""
+    mailbox_own: int
+    """Those of them that are ours."""
+    mailbox_ms: float
+    """CPU of a scan of all headers, and of opening our letters."""
+    mailbox_bytes: int
+    """All headers, and our letters."""
+    mailbox_theirs_ms: float
+    """CPU of nostr-sdk: every wrap parsed, verified and tried."""
+    mailbox_theirs_bytes: int
+    mailbox_ratio: float
+    mailbox_bytes_ratio: float
+    mailbox_named_ms: float
+    """CPU of nostr-sdk where wraps name their receiver: it asks for our letters alone, and the office sees whose."""
     sends: float
     """Letters per second, office and mint in the same process."""
     choose_ms: float
@@ -74,13 +95,14 @@ class SdkRun(msgspec.Struct):
     """CPU of importing the same without a line of ours."""
 
 
-def measure(home: Path, headers: int, unwraps: int, sends: int, stamps: int) -> SdkRun:
+def measure(home: Path, headers: int, unwraps: int, mailbox: int, sends: int, stamps: int) -> SdkRun:
     """Everything, with that many headers, messages, letters and stamps; `home` is an empty folder."""
     secret = secrets.token_bytes(32)
     feed = [secp.xonly(secrets.token_bytes(32)) for _ in range(LOOK)]
     pure_us, scan_us, ratio = _scan(secret, feed)
     one, every = (asyncio.run(_long(secret, feed, headers, workers)) for workers in (1, cores()))
     unwrap_us, size = _unwrap(secret, unwraps)
+    box = _mailbox(secret, mailbox)
     small, large = (asyncio.run(_choose(count)) for count in (min(100, stamps), stamps))
     bare, client, others = _imports(home)
     return SdkRun(
@@ -96,6 +118,15 @@ def measure(home: Path, headers: int, unwraps: int, sends: int, stamps: int) -> 
         header_bytes=RECORD.size,
         wrap_bytes=size,
         bytes_ratio=size / RECORD.size,
+        mailbox=mailbox,
+        mailbox_own=box.own,
+        mailbox_ms=box.ours_s * 1e3,
+        mailbox_bytes=box.ours_bytes,
+        mailbox_theirs_ms=box.theirs_s * 1e3,
+        mailbox_theirs_bytes=box.theirs_bytes,
+        mailbox_ratio=box.theirs_s / box.ours_s,
+        mailbox_bytes_ratio=box.theirs_bytes / box.ours_bytes,
+        mailbox_named_ms=box.named_s * 1e3,
         sends=asyncio.run(_sends(sends)),
         choose_ms=large,
         choose_small_ms=small,
@@ -190,6 +221,89 @@ def _unwrap(secret: bytes, count: int) -> tuple[float, int]:
 
     least = min(_timed(open_all) for _ in range(ROUNDS))
     return least / count * 1e6, len(texts[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One mailbox read by both; CPU in seconds."""
+
+    own: int
+    ours_s: float
+    ours_bytes: int
+    theirs_s: float
+    theirs_bytes: int
+    named_s: float
+
+
+def _mailbox(secret: bytes, count: int) -> Mailbox:
+    """A mailbox of that many letters, one in OWN of them ours, by stealth for us and as NIP-17 wraps for nostr-sdk."""
+    import nostr_sdk
+
+    own, me = max(1, count // OWN), secp.xonly(secret)
+    records: list[Header] = []
+    letters: dict[bytes, Event] = {}
+    wraps: list[str] = []
+    for number in range(count):
+        sender, now = secrets.token_bytes(32), int(time.time())
+        receiver = me if number < own else secp.xonly(secrets.token_bytes(32))
+        rumor = make_rumor(secp.xonly(sender), created_at=now, content=TEXT, tags=message_tags(receiver))
+        wrap = wrap_message(
+            rumor,
+            sender,
+            receiver,
+            secrets.token_bytes(32),
+            sealed_at=now,
+            created_at=now,
+            now=now,
+            keep=86_400,
+            randomness=secrets.token_bytes(RANDOMNESS),
+        )
+        wraps.append(event_json(wrap).decode())
+        if number >= own:
+            # Of others' letters a header is all that we read: any one-time key and tag.
+            records.append(Header(number, bytes.fromhex(wrap.pubkey), secrets.token_bytes(4), 0, 0))
+            continue
+        letter = wrap_letter(
+            rumor,
+            sender,
+            Address(me, me),
+            secrets.token_bytes(32),
+            created_at=now,
+            expiration=now + 86_400,
+            randomness=secrets.token_bytes(RANDOMNESS),
+        )
+        found = header_of(letter)
+        if found is None:
+            raise RuntimeError("a letter has no header")
+        records.append(msgspec.structs.replace(found, seq=number))
+        letters[bytes.fromhex(letter.pubkey)] = letter
+    data, scanner = encode_headers(0, records), Scanner(secret, me)
+    keys = nostr_sdk.Keys.parse(secret.hex())
+
+    def ours() -> None:
+        hits = scanner.scan(data)
+        opened = [
+            open_letter(parse_event(msgspec.json.decode(bodies[hit.header.pubkey])), secret, secret) for hit in hits
+        ]
+        assert [rumor.content for _, rumor in opened] == [TEXT] * own
+
+    def theirs(texts: Sequence[str]) -> None:
+        opened = 0
+        for text in texts:
+            event = nostr_sdk.Event.from_json(text)
+            with suppress(nostr_sdk.NostrSdkError):
+                opened += nostr_sdk.UnwrappedGift.from_gift_wrap(keys, event).rumor().content() == TEXT
+        assert opened == own
+
+    bodies = {key: event_json(letter) for key, letter in letters.items()}
+    return Mailbox(
+        own,
+        min(_timed(ours) for _ in range(ROUNDS)),
+        len(data) + sum(map(len, bodies.values())),
+        _timed(lambda: theirs(wraps)),
+        sum(map(len, wraps)),
+        min(_timed(lambda: theirs(wraps[:own])) for _ in range(ROUNDS)),
+    )
 
 
 async def _sends(count: int) -> float:
