@@ -113,6 +113,9 @@ def _pay(connection: Any, quote_id: str) -> int:
     return credit_on(connection, found.payment_hash, 1_000 * found.amount, 1)
 
 
+AMOUNTS = ([9, -1], [8, 0], ["5", 3], [7, True], [5.0, 3], [2**64 + 5, 3], [None, 8])
+"""Where one is none: the sum of some is that of the outputs."""
+
 REFUSED: list[tuple[str, dict[str, Any], int]] = [
     ("one unpaid", {"quotes": ("paid", "unpaid")}, 20001),
     ("one issued", {"quotes": ("paid", "issued")}, 20002),
@@ -124,6 +127,7 @@ REFUSED: list[tuple[str, dict[str, Any], int]] = [
     ("more from one than it has", {"quote_amounts": [6, 2]}, 11005),
     ("amounts above the outputs", {"quote_amounts": [5, 4]}, 11005),
     ("amounts for one alone", {"quote_amounts": [8]}, 10000),
+    *((f"amounts {amounts!r:.20}", {"quote_amounts": amounts}, 11006) for amounts in AMOUNTS),
     ("outputs above the amounts", {"amounts": (8, 1), "quote_amounts": None}, 11005),
     ("outputs below the amounts", {"amounts": (4,), "quote_amounts": None}, 11005),
     ("a signature for an unlocked one", {"signatures": ["ab" * 64, None]}, 20008),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from pennypost.protocol import bdhke
 from pennypost.protocol.event import Event
 from pennypost_mint.tables import outputs
-from tests.postoffice.house import House, wrap
+from tests.postoffice.house import Author, House, wrap
 from tests.postoffice.test_keysets import rotate
 from tests.support.relay import Answer, Relay, plain
 
@@ -112,3 +112,28 @@ async def test_exactly_paid(house: House) -> None:
         assert answer.accepted and change is None
         answer, change = await posted(relay, wrap(), house.purse.token(house.purse.proof(2)), [made])
         assert answer.accepted and len(change) == 1
+
+
+async def test_nothing_is_given_back_of_what_was_not_taken(house: House) -> None:
+    """A stamp of 64 beside a free deletion, a free kind, an event refused: it stays whole, and no blank is signed."""
+    author = Author()
+    mine = author.sign(1)
+    made, proof = blank(house), house.purse.proof(64)
+    token = house.purse.token(proof)
+    async with house.relay() as relay:
+        await house.pay(relay, [mine])
+        before = await signed(house)
+        for event, accepted in (
+            (author.sign(5, ["e", mine.id]), True),
+            (author.sign(10_002, ["r", "wss://r.example"]), True),
+            (mine, False),
+            (wrap(expires_in=-1), False),
+            (author.sign(22_242), False),
+        ):
+            answer, change = await posted(relay, event, token, [made])
+            assert (answer.accepted, change) == (accepted, None), event.kind
+            status, content = await by_http(house, event, token, [made])
+            assert (status == 200) == accepted and "change" not in content
+        assert await signed(house) == before and await house.spent(proof) == [False]
+        answer, change = await posted(relay, wrap(), token, [made])
+        assert answer.accepted and [each["amount"] for each in change] == [32]
