@@ -1,4 +1,4 @@
-"""Pictures of the buyer's pages for the docs, in both schemes: `python -m tests.pages.pictures`."""
+"""Pictures of all pages for the docs, in both schemes: `python -m tests.pages.pictures`."""
 
 from __future__ import annotations
 
@@ -73,4 +73,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    from tests.pages.operator_pictures import operators_pages
+
     asyncio.run(main())
+    asyncio.run(operators_pages())

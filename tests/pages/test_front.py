@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,12 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from pennypost.protocol.event import event_json
 from pennypost.protocol.price import parse_prices
 from pennypost_mint.runtime.settings import load_settings
 from pennypost_postoffice.app import Service
-from tests.postoffice.house import House, open_house
+from tests.postoffice.house import Author, House, open_house
+from tests.support.server import clean_environment
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -85,3 +91,68 @@ async def test_a_mint_alone_has_a_page_too(tmp_path: Path) -> None:
         assert (await http.get("/")).headers["content-type"].startswith("text/plain")
         assert (await http.get("/operator/login")).status_code == 200
     await service.close()
+
+
+# --- what it says to do works
+
+
+async def _snippets(house: House) -> list[str]:
+    """The blocks of code of the page: commands, then Python."""
+    found = re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", (await _page(house)).text, re.S)
+    return [unescape(each) for each in found]
+
+
+async def _run(folder: Path, *command: str | Path) -> str:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        cwd=folder,
+        env=clean_environment(PENNYPOST_HOME=str(folder / "home"), HOME=str(folder), PYTHONUTF8="1"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
+
+
+async def test_the_commands_it_shows_work(house: House, tmp_path: Path) -> None:
+    """All but the installation, to one's own address in the place of the example's."""
+    commands, _ = await _snippets(house)
+    install, *lines = commands.splitlines()
+    assert install == "pip install pennypost"
+    assert [line.split()[1] for line in lines] == ["keys", "wallet", "send", "inbox"]
+    npub, told = "", ""
+    for line in lines:
+        words = [word.strip('"') for word in line.replace("npub1…", npub).split()]
+        told = await _run(tmp_path, Path(sys.executable).with_name("pennypost"), *words[1:])
+        npub = npub or re.findall(r"npub1[0-9a-z]{58}", told)[0]
+    assert "hello" in told
+
+
+async def test_the_program_it_shows_works(house: House, tmp_path: Path) -> None:
+    _, program = await _snippets(house)
+    home = tmp_path / "my-home"
+    before = f"""from pennypost import Client
+with Client("{house.url}", "my-home") as me: print(me.npub)"""
+    npub = (await _run(tmp_path, sys.executable, "-c", before)).strip()
+    assert home.is_dir() and program.count("npub1…") == 1
+    told = await _run(tmp_path, sys.executable, "-c", program.replace("npub1…", npub))
+    assert told.split() == [npub, "hello"]
+
+
+async def test_any_client_can_post_as_it_says(house: House) -> None:
+    """By the frame's third element and by the header; the mint it names sells over Lightning in sat."""
+    text = re.sub(r"<[^>]+>", "", (await _page(house)).text)
+    relay, address = re.findall(r"It is a relay at (\S+)\. .* header X-Cashu of POST (\S+)\.", text)[0]
+    assert relay == house.websocket_url.rstrip("/")
+    async with house.relay() as line:
+        assert (await line.post(Author().sign(), house.purse.token())).accepted
+    async with httpx.AsyncClient(trust_env=False) as http:
+        headers = {"x-cashu": house.purse.token()}
+        answer = await http.post(address, content=event_json(Author().sign()), headers=headers)
+        assert answer.status_code == 200, answer.text
+        mint = re.findall(r"Add the mint (\S+) \(unit sat\)", text)[0]
+        methods = (await http.get(f"{mint}/v1/info")).json()["nuts"]["4"]["methods"]
+    assert [(each["method"], each["unit"]) for each in methods] == [("bolt11", "sat")]

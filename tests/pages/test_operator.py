@@ -23,6 +23,7 @@ from pennypost.protocol.errors import LinkInvalid, NotFound
 from pennypost.protocol.nip98 import http_auth
 from pennypost.protocol.price import PriceList, parse_prices
 from pennypost_mint.api import Keyring, pay_play_invoice
+from pennypost_mint.operate.promotions import issue
 from pennypost_mint.tables import mint_quotes
 from pennypost_postoffice.bans import Ban, ban_on
 from pennypost_postoffice.operate.prices import asked, set_on
@@ -44,6 +45,7 @@ from pennypost_postoffice.tables import sign_ins
 from tests.conftest import DATABASES
 from tests.postoffice.house import Author, House, open_house
 from tests.support.postgres import Postgres
+from tests.support.stamps import MintClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -371,6 +373,21 @@ async def test_a_form_of_another_site_is_refused(one: House, inside: Browser) ->
     await other.http.aclose()
 
 
+async def test_other_sites_sign_nobody_in_or_out(one: House, inside: Browser) -> None:
+    """A sign-in that another site sends would make the operator work in a stranger's session; it uses nothing up."""
+    guest, evil = Browser(one), "https://evil.example"
+    link, header = await guest.link(), _signed(one)
+    assert (await guest.send("/operator/login", evil, link=link)).status_code == 403
+    assert (await guest.http.post("/operator/login", data={"link": link})).status_code == 403, "no browser of today"
+    assert (await guest.http.post("/operator/login", headers=header | {"origin": evil})).status_code == 403
+    assert not guest.http.cookies
+    assert (await guest.send("/operator/login", link=link)).status_code == 303
+    for given in ({"origin": evil}, {"key": ""}, {"key": "0" * 64}):
+        assert (await inside.send("/operator/logout", **given)).status_code == 403, given
+    assert (await inside.get("/operator/bans")).status_code == 200
+    await guest.http.aclose()
+
+
 async def test_forms_are_bounded(one: House, inside: Browser) -> None:
     browser = inside
     assert (await browser.send("/operator/prices", toml="x" * 70_000)).status_code == 413
@@ -388,6 +405,19 @@ async def test_a_proxy_without_tls_finds_nothing(inside: Browser) -> None:
         for path in ("/operator", "/operator/login", "/operator/bans", "/operator/bans.json"):
             assert (await inside.http.get(path, headers=header)).status_code == 404, (header, path)
     assert (await inside.get("/operator/bans")).status_code == 200
+
+
+async def test_pages_are_compressed_for_whoever_takes_it(inside: Browser) -> None:
+    for path in ("/operator/health", "/operator/login", "/operator/prices"):
+        plain = await inside.http.get(path, headers={"accept-encoding": "identity"})
+        packed = await inside.http.get(path, headers={"accept-encoding": "gzip"})
+        assert "content-encoding" not in plain.headers and packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < len(plain.content) / 2
+        assert packed.text.startswith("<!doctype html>") and packed.text.endswith("</html>\n")
+    refused = await inside.send("/operator/bans", subject="kind", value="x")
+    assert refused.status_code == 400 and refused.headers["content-encoding"] == "gzip"
+    file = await inside.get("/operator/bans/bans.csv")
+    assert "content-encoding" not in file.headers and file.text.startswith("subject,")
 
 
 async def test_switched_off_there_is_nothing(one: House, inside: Browser) -> None:
@@ -446,6 +476,35 @@ async def test_the_balance_sheet_and_a_purchase_that_was_paid_and_not_credited(t
         assert quote["quote"] not in shown and "id" not in found, "an id is money"
         books = (await browser.get("/operator/money.json")).json()["books"]
         assert (books["settled"], books["sold"], books["unclaimed"], books["balanced"]) == (5, 0, 5, True)
+
+
+async def test_the_balance_sheet_after_real_purchases(tmp_path: Path) -> None:
+    """One process that is mint and office: each figure of the page follows what people did."""
+    async with fresh(tmp_path) as browser, browser.house.relay() as relay, MintClient(browser.url) as wallet:
+        opened, author = browser.house, Author()
+        bought = await wallet.buy(12)
+        for stamp in bought[:4]:
+            assert (await relay.post(author.sign(), stamp.token)).accepted
+        for _ in range(2):
+            refused = await relay.post(author.sign(), bought[0].token)
+            assert "[stamp-spent]" in refused.message
+        # paid, and its stamps not taken yet; then one that nobody pays
+        paid = await wallet.post("/v1/mint/quote/bolt11", {"amount": 5, "unit": "sat"})
+        await wallet._paid(str(paid["quote"]))
+        opened.service._mint.lightning._settle_after = None  # type: ignore[union-attr]
+        await wallet.post("/v1/mint/quote/bolt11", {"amount": 1_000, "unit": "sat"})
+        await issue(opened.office.database, opened.settings, 3, "gift")
+        found = (await browser.get("/operator/money.json")).json()
+        names = ("settled", "sold", "unclaimed", "promotional", "used", "outstanding", "difference", "balanced")
+        assert [found["books"][name] for name in names] == [17, 12, 5, 3, 4, 11, 0, True]
+        (keyset,) = found["books"]["keysets"]
+        assert (keyset["signed"], keyset["spent"], keyset["outstanding"]) == (15, 4, 11)
+        (day,) = (await browser.get("/operator/money/days.json")).json()
+        assert [day[name] for name in ("settled", "sold", "promotional", "spent")] == [17, 12, 3, 4]
+        assert found["treasury"] == {"sat": 0, "mints": []} and found["play_money"] is True
+        shown = (await browser.get("/operator/money")).text
+        for figure in ("17 sat", "12 sat", "3 sat", "4 sat", "11 sat"):
+            assert f'<dd class="figure">{figure}</dd>' in shown, figure
 
 
 async def test_files_are_of_the_purchases_that_the_page_shows_and_of_all_of_them(tmp_path: Path) -> None:

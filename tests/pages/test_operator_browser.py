@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,23 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
 from sqlalchemy import update
 
+from pennypost.protocol import nip19
 from pennypost_mint.operate.promotions import issue
 from pennypost_mint.runtime.database import Database, open_database
 from pennypost_mint.runtime.settings import load_settings
+from pennypost_postoffice.bans import Ban, ban_on
 from pennypost_postoffice.pages.operator.routes import PAGES
 from pennypost_postoffice.pages.operator.sign_in import make_link_on
+from pennypost_postoffice.pages.operator.view import SHOWN
 from pennypost_postoffice.tables import sign_ins
 from tests.pages.browser import Watch, overflows, serious_faults
+from tests.pages.operator_pictures import fill
 from tests.pages.test_look import AXE
 from tests.postoffice.house import Author
 from tests.support.relay import Relay
 from tests.support.require import require
 from tests.support.server import Server
+from tests.support.stamps import MintClient, token_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
 
@@ -85,13 +90,13 @@ def database(server: Server) -> Database:
     return open_database("", Path(server.environment["PENNYPOST_DATA_DIR"]))
 
 
-async def post(server: Server, stamps: int) -> Any:
+async def post(server: Server, stamps: int, author: Author | None = None) -> Any:
     """The answer to an event with a token of so many stamps."""
     opened = database(server)
     token, _ = await issue(opened, load_settings(server.environment), stamps, secrets.token_hex(8))
     await opened.close()
     async with Relay(server.websocket_url) as relay:
-        return await relay.post(Author().sign(), token)
+        return await relay.post((author or Author()).sign(), token)
 
 
 async def test_an_operator_edits_a_price_and_the_next_event_is_charged_so(
@@ -113,6 +118,53 @@ async def test_an_operator_edits_a_price_and_the_next_event_is_charged_so(
     async with httpx.AsyncClient(trust_env=False) as http:
         fees = (await http.get(served.url, headers={"accept": "application/nostr+json"})).json()["fees"]
     assert fees["publication"][0]["amount"] == 3
+
+
+async def test_an_operator_bans_an_author(context: BrowserContext, served: Server) -> None:
+    author = Author()
+    page = await sign_in(context, served)
+    await page.get_by_role("link", name="Bans").click()
+    assert (await post(served, 3, author)).accepted
+    form = page.locator("form", has=page.get_by_role("button", name="Ban", exact=True))
+    await form.get_by_label("What").select_option("pubkey")
+    await form.get_by_label("Key, id or number").fill(nip19.encode_npub(bytes.fromhex(author.pubkey)))
+    await form.get_by_label("Reason").fill("<i>spam</i>")
+    await form.get_by_role("button").click()
+    await expect(page.get_by_role("status")).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="<i>spam</i>")
+    await expect(row).to_contain_text(author.pubkey[:12])
+    assert "[banned]" in (await post(served, 3, author)).message
+    assert (await post(served, 3)).accepted, "others are not"
+    await row.get_by_role("button").click()
+    await expect(row).to_have_count(0)
+    assert (await post(served, 3, author)).accepted
+
+
+async def test_an_operator_rotates_the_keyset(context: BrowserContext, served: Server) -> None:
+    async with MintClient(served.url) as wallet, Relay(served.websocket_url) as relay:
+        before = await wallet.buy(3)
+        page = await sign_in(context, served)
+        await page.get_by_role("link", name="Keysets").click()
+        await page.get_by_role("button", name="Preview").click()
+        coming = await page.locator(".preview code").inner_text()
+        assert wallet.active == (await _active(served)) != coming, "a preview changes nothing"
+        await page.get_by_role("button", name="Sign with this keyset").click()
+        await expect(page.get_by_role("status")).to_be_visible()
+        assert await _active(served) == coming
+        # sent again by the browser's way back, it is not done again
+        await page.reload()
+        assert await _active(served) == coming
+        token = token_of(*before)
+        assert (await relay.post(Author().sign(), token)).accepted, "stamps of the old keyset stay good"
+    async with MintClient(served.url) as wallet:
+        assert [stamp.proof.id for stamp in await wallet.buy(1)] == [coming]
+
+
+async def _active(server: Server) -> str:
+    """The id of the keyset that signs, as wallets are told."""
+    async with httpx.AsyncClient(trust_env=False, base_url=server.url) as http:
+        (found,) = [each["id"] for each in (await http.get("/v1/keysets")).json()["keysets"] if each["active"]]
+        return found
 
 
 async def test_a_link_that_was_used_signs_nobody_in(chromium: Browser, served: Server) -> None:
@@ -188,21 +240,100 @@ async def test_sign_in_by_an_extension(context: BrowserContext, served: Server) 
     await expect(page.get_by_role("heading", name="Money")).to_be_visible()
 
 
-async def test_everyone_can_use_it(chromium: Browser, served: Server) -> None:
-    """axe-core finds nothing serious in either scheme, and nothing needs scrolling sideways on a phone."""
+BUDGET = 100_000
+"""Compressed bytes of a page's first load, with all that it needs."""
+
+LARGER = ("/operator/health?hours=48", "/operator/quotes?state=all")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def busy(served: Server) -> Server:
+    """The office with pages that are full: purchases, bans, refusals, a treasury (`made_up.py`)."""
+    await fill(served, 3)
+    return served
+
+
+Examined = tuple[Page, Callable[[str], Awaitable[None]]]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def examined(chromium: Browser, busy: Server) -> AsyncIterator[Examined]:
+    """An operator on a phone, and what looks at the page: axe-core finds nothing serious in either scheme,
+    and nothing needs scrolling sideways."""
     require(AXE.exists(), "axe-core is not installed (make node)")
     context = await chromium.new_context(
         viewport={"width": 360, "height": 740}, bypass_csp=True, reduced_motion="reduce"
     )
-    page = await sign_in(context, served)
-    for path in ("/", "/operator/login", *(f"/operator/{name}" for name in PAGES)):
-        await page.goto(served.url + path)
+    page = await context.new_page()
+
+    async def clean(step: str) -> None:
+        await page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
         await page.add_script_tag(path=AXE)
-        assert not await serious_faults(page), path
+        assert not await serious_faults(page), step
+        assert not await overflows(page), step
+
+    yield page, clean
+    await context.close()
+
+
+async def test_everyone_can_use_every_page(examined: Examined, busy: Server) -> None:
+    page, clean = examined
+    await page.goto(await link(busy))
+    await clean("a link")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="Money")).to_be_visible()
+    for path in ("/", "/operator/login", *(f"/operator/{name}" for name in PAGES)):
+        await page.goto(busy.url + path)
+        await clean(path)
+    for path, rows in (("quotes?state=open", 4), ("quotes?state=paid", 1), ("quotes?state=lapsed", 2), ("bans", 4)):
+        await page.goto(f"{busy.url}/operator/{path}")
+        assert await page.locator("tbody tr").count() >= rows
         assert not await overflows(page), path
-    await page.get_by_role("button", name="Stop selling").click()
-    await expect(page.get_by_role("heading", name="Preview")).to_be_visible()
-    await page.add_script_tag(path=AXE)
-    assert not await serious_faults(page)
-    assert not await overflows(page)
+
+
+async def test_everyone_can_use_previews_and_answers(examined: Examined, busy: Server) -> None:
+    page, clean = examined
+    await page.goto(await link(busy))
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="Money")).to_be_visible()
+    await page.goto(f"{busy.url}/operator/quotes")
+    await page.get_by_role("button", name="Ask the node").first.click()
+    await expect(page.get_by_role("status")).to_be_visible()
+    await clean("the node was asked")
+    for given in ("base =", PRICE.format(2)):
+        await page.goto(f"{busy.url}/operator/prices")
+        await page.get_by_label("Another list").fill(given)
+        await page.get_by_role("button", name="Preview").click()
+        await expect(page.locator(".notice[role=alert], .preview").first).to_be_visible()
+        await clean(given)
+    await page.goto(f"{busy.url}/operator/keysets")
+    for button in ("Preview", "Stop selling"):
+        await page.get_by_role("button", name=button).click()
+        await expect(page.get_by_role("heading", name="Preview")).to_be_visible()
+        await clean(button)
+    await page.evaluate("document.querySelectorAll('[name=key]').forEach(field => field.remove())")
+    await page.get_by_role("button", name="Stop selling now").click()
+    await expect(page.get_by_role("heading", name="Not done")).to_be_visible()
+    await clean("not done")
+
+
+async def test_the_first_load_is_small(chromium: Browser, busy: Server) -> None:
+    """What goes over the line for the front page and each full page of the operator's, nothing cached."""
+    opened = database(busy)
+    many = [Ban("event", secrets.token_hex(32), "a reason of its own", 1_000 + at) for at in range(SHOWN)]
+    await opened.write(lambda connection: [ban_on(connection, each) for each in many])
+    await opened.close()
+    context = await chromium.new_context()
+    page = await context.new_page()
+    session = await context.new_cdp_session(page)
+    await session.send("Network.enable")
+    loaded: list[int] = []
+    session.on("Network.loadingFinished", lambda event: loaded.append(int(event["encodedDataLength"])))
+    await page.goto(await link(busy))
+    await page.get_by_role("button", name="Sign in").click()
+    for path in ("/", "/operator", "/operator/login", *(f"/operator/{name}" for name in PAGES), *LARGER):
+        await session.send("Network.clearBrowserCache")
+        loaded.clear()
+        await page.goto(busy.url + path, wait_until="networkidle")
+        assert 4_000 < sum(loaded) < BUDGET, path
     await context.close()

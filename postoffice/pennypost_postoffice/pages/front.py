@@ -199,8 +199,8 @@ with Client("{shop.office}", "my-home") as me:
             ),
         ),
         wallet,
-        tag("details", tag("summary", "From the command line"), tag("pre", tag("code", commands))),
-        tag("details", tag("summary", "From Python"), tag("pre", tag("code", code))),
+        tag("details", tag("summary", "From the command line"), _program("Commands", commands)),
+        tag("details", tag("summary", "From Python"), _program("Program", code)),
         tag(
             "details",
             tag("summary", "From any other Nostr client"),
@@ -216,6 +216,10 @@ with Client("{shop.office}", "my-home") as me:
         ),
         class_="panel",
     )
+
+
+def _program(name: str, text: str) -> Html:
+    return tag("pre", tag("code", text), tabindex="0", role="region", aria_label=name)
 
 
 def _contact(shop: Shop) -> Html | None:

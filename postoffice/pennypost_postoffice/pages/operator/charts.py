@@ -50,7 +50,7 @@ def figure(
             tag("span", name if few else f"{name} {_last(values, form)}", class_=f"key line{number}")
             for number, (name, values) in enumerate(lines)
         ),
-        class_="keys",
+        class_="keys" if few else "keys many",
     )
     now = " · ".join(_last(values, form) for _, values in lines) if few else ""
     return tag(
