@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from types import ModuleType
 import pytest
 from pydantic import SecretStr
 
+from pennypost import Client
 from pennypost.protocol.errors import TABLE
 from pennypost_mint.runtime.settings import CLIENT_NAMES, PREFIX, RELOADED, Settings, load_settings
 
@@ -107,6 +110,41 @@ def test_commands_named_in_texts_exist(path: Path) -> None:
     for line in re.findall(r"(?:^ +|`)(?:\.venv/bin/)?pennypost ([a-z][^`\n#]*)", path.read_text(), re.MULTILINE):
         words = [word for word in line.split()[:2] if re.fullmatch(r"[a-z-]+", word)]
         assert " ".join(words) in parts or words[0] in known, f"{_name(path)}: pennypost {line}"
+
+
+@functools.cache
+def _options() -> dict[str, set[str]]:
+    """The options of every command by its whole name, with those that may stand before any."""
+    root = {"--home", "--office", "--mint", "--json", "--version", "--help"}
+    return {
+        name: root | {each for param in command.params for each in (*param.opts, *param.secondary_opts)}
+        for name, command in generate.command_tree().items()
+    }
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=_name)
+def test_options_named_in_texts_exist(path: Path) -> None:
+    known = _options()
+    for line in re.findall(r"(?:^ +|`)(?:\.venv/bin/)?pennypost ([a-z][^`\n#|<>;&$]*)", path.read_text(), re.MULTILINE):
+        words = line.split()
+        name = next((each for size in (3, 2, 1) if (each := " ".join(words[:size])) in known), None)
+        named = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", line))
+        assert name is None or named <= known[name], f"{_name(path)}: pennypost {line}"
+
+
+@pytest.mark.parametrize("path", [each for each in PAGES if each.name != "sdk.md"], ids=_name)
+def test_calls_named_in_texts_can_be_made(path: Path, tmp_path: Path) -> None:
+    """`client.send(npub, text, session=True)` in a text: both clients have the verb, and it takes these arguments."""
+    calls = re.findall(r"\bclient(?:\.[a-z_]+)+\([^()`]*\)", path.read_text())
+    with Client("http://127.0.0.1:1", tmp_path) as client:
+        for owner in (client, client._client):
+            for text in calls:
+                call = ast.parse(text, mode="eval").body
+                assert isinstance(call, ast.Call)
+                names = ast.unparse(call.func).split(".")[1:]
+                verb = functools.reduce(getattr, names, owner)
+                arguments = [None] * len(call.args)
+                inspect.signature(verb).bind(*arguments, **{str(each.arg): None for each in call.keywords})
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=_name)
