@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.pages.browser import ARGUMENTS, Watch, program
 from tests.support.require import require
 from tests.support.server import Server
+
+# a machine may be slow; what is there is seen at once
+expect.set_options(timeout=15_000)
 
 Opened = Callable[..., Awaitable[Page]]
 

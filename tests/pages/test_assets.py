@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import re
+import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +14,9 @@ import httpx
 import pytest
 
 from pennypost_postoffice.pages.assets import asset_url, assets
+from tests.pages.test_build import BUILT, PAGES, files
 from tests.support.installed import PROJECT
-from tests.support.server import Server
+from tests.support.server import Server, clean_environment
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,27 @@ def test_nothing_else_is_served(http: httpx.Client, name: str) -> None:
 def test_what_pages_are_made_of_is_installed(installed: Path, folder: str) -> None:
     """The wheel has every built file and every piece of HTML, so that an operator needs no Node."""
     (package,) = installed.parent.glob("lib/*/site-packages/pennypost_postoffice/pages")
-    source = PROJECT / "postoffice" / "pennypost_postoffice" / "pages"
-    names = {each.name for each in (source / folder).iterdir()}
-    assert names == {each.name for each in (package / folder).iterdir()}
-    assert folder != "built" or set(assets()) | {"manifest.json"} == names
+    found = files(BUILT.parent / folder)
+    assert found == files(package / folder)
+    assert folder != "built" or set(assets()) | {"manifest.json"} == set(found)
+
+
+def test_the_source_distribution_builds_the_same_pages(tmp_path: Path) -> None:
+    """It has what is built, so that a wheel of it has too, and what that is built from, with the lock."""
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, PROJECT]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (archive,) = tmp_path.glob("pennypost-*.tar.gz")
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            if member.isfile() and (data := packed.extractfile(member)) is not None:
+                found[member.name.partition("/")[2]] = data.read()
+    for folder in (BUILT, BUILT.parent / "html", PAGES / "src", PAGES / "src" / "lib"):
+        place = f"{folder.relative_to(PROJECT).as_posix()}/"
+        there = {name.removeprefix(place): data for name, data in found.items() if name.startswith(place)}
+        assert {name: data for name, data in there.items() if "/" not in name} == files(folder)
+    for name in ("build.mjs", "package.json", "package-lock.json", "tsconfig.json"):
+        path = PAGES / name
+        assert found[path.relative_to(PROJECT).as_posix()] == path.read_bytes()
+    assert not [name for name in found if "node_modules" in name]

@@ -21,7 +21,7 @@ def node(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def files(folder: Path) -> dict[str, bytes]:
     """The files directly in a folder."""
-    return {each.name: each.read_bytes() for each in folder.iterdir()}
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
 def test_built_files_are_those_of_the_sources(tmp_path: Path) -> None:

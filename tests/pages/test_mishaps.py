@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group
 
 CHUNK = re.compile(r"/assets/chunk-")
 KEYSETS = re.compile(r"/v1/keysets$")
+QUOTE = re.compile(r"/v1/mint/quote/bolt11(/[0-9a-f]+)?$")
 QUOTES = re.compile(r"/v1/mint/quote/bolt11$")
 STAMPS = re.compile(r"/v1/mint/bolt11$")
 FRONT = "document.dispatchEvent(new Event('visibilitychange'))"
@@ -65,6 +66,35 @@ async def test_whatever_fails_after_the_quote_the_purchase_is_kept(page: Page, o
     assert (await shown_invoice(page), link_of(page)) == (kept["request"], link)
     await pay_play(office, kept["request"])
     assert sum(proof.amount for proof in parse_token(await shown_token(page)).proofs) == 10
+
+
+async def test_an_invoice_over_another_sum_is_not_shown(page: Page, office: Server) -> None:
+    """From the start, at a later look, and not to a connected wallet either."""
+    said: dict[str, object] = {}
+
+    async def lie(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=await answer.json() | said)
+
+    await order(page, office, 10)
+    link = link_of(page)
+    wallet = await page.get_attribute("#nwc", "href") or ""
+    await page.route(QUOTE, lie)
+    for each in ({"amount": 11}, {"request": "lnbcrt1pvjluez", "amount": None}, {"request": "x"}):
+        said = each
+        await page.reload()
+        await expect(page.locator("#trouble")).to_be_visible()
+        await expect(page.locator("#pay")).to_be_hidden()
+    await page.goto(office.url + wallet)
+    await expect(page.get_by_role("status")).not_to_be_empty()
+    await expect(page.locator("#connect")).to_be_hidden()
+    await page.goto(f"{office.url}/buy")
+    await page.click("#buy")
+    await expect(page.locator("#buy-problem")).not_to_be_empty()
+    assert len(await purchases(page)) == 1
+    await page.unroute(QUOTE)
+    await page.goto(link)
+    await shown_invoice(page)
 
 
 async def test_a_disk_that_is_full_when_the_quote_comes(page: Page, office: Server) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.async_api import Page, expect
+from sqlalchemy import Connection, update
 
 from pennypost_mint.api import pay_play_invoice
+from pennypost_mint.quotes import State
 from pennypost_mint.runtime.database import open_database
+from pennypost_mint.tables import mint_quotes, play_invoices
 from tests.support.server import Server
 
 LINK = re.compile(r"#b1\.[A-Za-z0-9_-]{43}\.[0-9]+\.[0-9a-f]+$")
@@ -21,6 +26,40 @@ async def pay_play(server: Server, invoice: str) -> int:
     database = open_database("", Path(server.environment["PENNYPOST_DATA_DIR"]))
     try:
         return await pay_play_invoice(database, invoice)
+    finally:
+        await database.close()
+
+
+async def expire(server: Server, invoice: str, *, seconds: int = -1, lapse: bool = False) -> None:
+    """Its quote expires in so many seconds, and so does the play-money node's invoice; `lapse`: the mint gave it up.
+
+    A node elsewhere keeps its own time.
+    """
+    over = int(time.time()) + seconds
+
+    def written(connection: Connection) -> None:
+        values = {"expiry": over} | ({"state": State.LAPSED} if lapse else {})
+        connection.execute(update(mint_quotes).where(mint_quotes.c.request == invoice).values(**values))
+        connection.execute(update(play_invoices).where(play_invoices.c.request == invoice).values(expiry=over))
+
+    await _write(server, written)
+
+
+async def settle_late(server: Server, invoice: str) -> None:
+    """A payment that was under way when the play-money invoice expired arrives."""
+
+    def written(connection: Connection) -> None:
+        now = int(time.time())
+        late = update(play_invoices).where(play_invoices.c.request == invoice, play_invoices.c.expiry <= now)
+        assert connection.execute(late.values(settle_at=now)).rowcount == 1
+
+    await _write(server, written)
+
+
+async def _write(server: Server, work: Callable[[Connection], None]) -> None:
+    database = open_database("", Path(server.environment["PENNYPOST_DATA_DIR"]))
+    try:
+        await database.write(work)
     finally:
         await database.close()
 
@@ -71,13 +110,23 @@ def fragment_of(page: Page) -> str:
 
 async def purchases(page: Page) -> list[dict[str, Any]]:
     """What the browser keeps."""
+    return await _kept(page, "purchases")
+
+
+async def settings_kept(page: Page) -> list[str]:
+    """What the browser keeps beside purchases: the connection to a wallet."""
+    return await _kept(page, "settings")
+
+
+async def _kept(page: Page, store: str) -> list[Any]:
     return await page.evaluate(
-        """() => new Promise((done, failed) => {
+        """store => new Promise((done, failed) => {
             const asked = indexedDB.open('pennypost');
             asked.onerror = () => failed(asked.error);
             asked.onsuccess = () => {
-                const all = asked.result.transaction('purchases').objectStore('purchases').getAll();
+                const all = asked.result.transaction(store).objectStore(store).getAll();
                 all.onsuccess = () => { asked.result.close(); done(all.result); };
             };
-        })"""
+        })""",
+        store,
     )

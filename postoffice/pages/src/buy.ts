@@ -157,7 +157,7 @@ function busy(text: string): void {
 async function look(secret: string): Promise<void> {
   if (!current || current.secret !== secret) return;
   try {
-    const quote = await mint.check(current.quote ?? '');
+    const quote = await mint.check(current.quote ?? '', current.amount);
     offline = false;
     if (current?.secret !== secret) return;
     const first = !current.request;

@@ -38,6 +38,8 @@ async function use(): Promise<void> {
   at('string-problem').textContent = good ? '' : found ? PLAIN : NONE;
   if (!good) return at('string').focus();
   held = string;
+  // from here on it is nowhere in the page's own elements
+  at<HTMLTextAreaElement>('string').value = '';
   await shelf.set(NAME, string);
   await connected(string);
   at('pay').focus();
@@ -86,7 +88,7 @@ async function start(): Promise<void> {
   const kept = (await shelf.all()).find(({ quote }) => quote === id);
   if (kept) at<HTMLAnchorElement>('back').href = `/buy#b1.${kept.secret}.${kept.amount}.${id}`;
   try {
-    const quote = await mint.check(id);
+    const quote = await mint.check(id, kept?.amount);
     if (quote.state !== 'UNPAID') return paid();
     show(at('stranger'), !kept);
     at('sum').textContent = quote.amount ? `${quote.amount.toLocaleString('en')} sat for ${stamps(quote.amount)}` : 'see the purchase';
@@ -105,7 +107,8 @@ async function start(): Promise<void> {
     held = (await shelf.setting(NAME)) ?? '';
     await connected(held);
   } catch (error) {
-    say(error instanceof Refusal ? 'The mint does not know this purchase.' : 'The mint does not answer. Reload this page in a moment.');
+    if (error instanceof Refusal) return say(`The mint refuses this purchase: ${error.detail || 'it does not know it'}.`);
+    say('The mint does not answer. Reload this page in a moment.');
   }
 }
 

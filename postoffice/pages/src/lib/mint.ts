@@ -1,5 +1,6 @@
 // The mint over HTTP (NUT-03, 04, 07, 09): one request, one answer or one of two errors.
 
+import { satOf } from './invoice';
 import type { Blinded, Input } from './purchase';
 
 const SECONDS = 20;
@@ -54,6 +55,12 @@ export class Elsewhere extends Error {}
 /** No answer came: no network, a mint that is down, or too slow. */
 export class Unreachable extends Error {}
 
+/** An invoice is shown, and paid from a connected wallet, for the sum that is said beside it and for no other. */
+function fair(quote: Quote, amount: number | undefined): Quote {
+  if (quote.state !== 'UNPAID' || amount === undefined || satOf(quote.request) === amount) return quote;
+  throw new Refusal(400, 0, 'its invoice asks for another sum than this purchase costs. Do not pay it');
+}
+
 export class Mint {
   /** Seconds that the mint's clock is ahead of this device's, as far as it said. */
   ahead = 0;
@@ -65,12 +72,14 @@ export class Mint {
     return new URL(`${this.at}/v1/ws`, location.href).href.replace(/^http/, 'ws');
   }
 
-  quote(amount: number, pubkey?: string): Promise<Quote> {
-    return this.ask('/v1/mint/quote/bolt11', { amount, unit: 'sat', ...(pubkey && { pubkey }) });
+  async quote(amount: number, pubkey?: string): Promise<Quote> {
+    return fair(await this.ask('/v1/mint/quote/bolt11', { amount, unit: 'sat', ...(pubkey && { pubkey }) }), amount);
   }
 
-  check(quote: string): Promise<Quote> {
-    return this.ask(`/v1/mint/quote/bolt11/${encodeURIComponent(quote)}`);
+  /** `amount`: what it costs as far as we know, for mints that do not say. */
+  async check(quote: string, amount?: number): Promise<Quote> {
+    const found = await this.ask<Quote>(`/v1/mint/quote/bolt11/${encodeURIComponent(quote)}`);
+    return fair(found, found.amount ?? amount);
   }
 
   async mint(quote: string, outputs: Blinded[], signature?: string): Promise<Signature[]> {

@@ -45,7 +45,9 @@ async function drawn(token: string): Promise<() => void> {
   const shown = still ? [token] : parts(token, PART);
   const code = new QrCode(shown[0] as string);
   at('token-qr').replaceChildren(code.element);
-  at('token-caption').textContent = still ? 'Scan it with a Cashu wallet.' : 'A moving code: hold the scanner still until it has all of it.';
+  at('token-caption').textContent = still
+    ? 'Scan it with a Cashu wallet.'
+    : 'A moving code: hold the scanner still until it has all of it.';
   const pause = at<HTMLButtonElement>('pause');
   show(pause, !still);
   if (still) return () => {};
@@ -55,13 +57,14 @@ async function drawn(token: string): Promise<() => void> {
     timer = setInterval(() => code.draw(shown[(index = (index + 1) % shown.length)] as string), EACH);
     pause.textContent = 'Stop the moving code';
   };
-  pause.onclick = () => {
-    if (timer === undefined) return run();
+  const rest = (): void => {
     clearInterval(timer);
     timer = undefined;
     pause.textContent = 'Let the code move';
   };
-  run();
+  pause.onclick = () => (timer === undefined ? run() : rest());
+  if (matchMedia('(prefers-reduced-motion: reduce)').matches) rest();
+  else run();
   return () => clearInterval(timer);
 }
 
