@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from prometheus_client import Counter
 from starlette.requests import ClientDisconnect
 
-from pennypost.protocol.errors import BodyTooLarge, InvalidInput, MeltDisabled, NotFound, PennypostError, ServerError
+from pennypost.protocol.errors import BodyTooLarge, InvalidInput, MeltDisabled, PennypostError, ServerError
 from pennypost_mint.openapi import documented
 from pennypost_mint.runtime.limits import KIB, MAX_BODY, QUOTE_COST
 from pennypost_mint.runtime.logs import logger
@@ -56,7 +56,6 @@ def mint_router(mint: Mint) -> APIRouter:
             methods=[method],
             name=f"mint-{name}",
             response_class=Response,
-            response_model=None,
             **documented(name),
         )
 
@@ -103,7 +102,6 @@ def mint_router(mint: Mint) -> APIRouter:
     add("POST", "/v1/restore", "restore", posted("restore", mint.restore))
     for path, error in (("/v1/melt", MeltDisabled), ("/v1/melt/{rest:path}", MeltDisabled)):
         router.add_api_route(path, _refusing(error), methods=EVERY_METHOD, include_in_schema=False)
-    router.add_api_route("/v1/mint/{rest:path}", _refusing(NotFound), methods=EVERY_METHOD, include_in_schema=False)
     return router
 
 

@@ -11,30 +11,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
-import msgspec
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from sqlalchemy import Connection, text
-from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 
-from pennypost.protocol.errors import (
-    ConfigurationError,
-    InvalidInput,
-    NotFound,
-    PennypostError,
-    ServerError,
-    ShuttingDown,
-)
+from pennypost.protocol.errors import ConfigurationError
 from pennypost_migrations import upgrade
 from pennypost_mint.api import MINT_JOBS, LastUse, Mint, Workers, mint_router
-from pennypost_mint.runtime.database import Database, database_url, open_database
+from pennypost_mint.runtime.database import database_url, open_database
 from pennypost_mint.runtime.logs import logger
 from pennypost_mint.runtime.metrics import Metrics
+from pennypost_mint.runtime.openapi import declared
 from pennypost_mint.runtime.settings import RELOADED, Settings
 from pennypost_postoffice.foreign.outputs import FOREIGN_JOBS
 from pennypost_postoffice.office import Office
+from pennypost_postoffice.openapi import FRONT_OF_MINT
 from pennypost_postoffice.operate.prices import load_prices
 from pennypost_postoffice.pages.operator.house import House
 from pennypost_postoffice.pages.operator.routes import operator_router
@@ -45,6 +35,7 @@ from pennypost_postoffice.roles import open_keys
 from pennypost_postoffice.routes import office_router
 from pennypost_postoffice.samples import Sampler
 from pennypost_postoffice.verify import OFFICE_JOBS
+from pennypost_postoffice.web import Web, server_router
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -65,7 +56,7 @@ class Service:
         self.metrics = metrics
         self.office: Office | None = None
         self._stack = AsyncExitStack()
-        self._http: FastAPI | None = None
+        self._web: Web | None = None
         self._websockets: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         self._posts: dict[str, Endpoint] = {}
         self._drain: Callable[[], Awaitable[None]] | None = None
@@ -101,8 +92,9 @@ class Service:
         stack.push_async_callback(workers.stop)
         await workers.start()
         keyring.before_change.append(workers.update)
-        self._http = _application(self, database)
-        self._http.include_router(pages_router(self._shop))
+        web = self._web = Web(settings)
+        web.include(server_router(database, metrics, web, lambda: self._draining))
+        web.include(pages_router(self._shop))
         last_use: LastUse | None = None
         if keyring.keysets:
             self._beside(keyring.follow())
@@ -115,7 +107,7 @@ class Service:
             await mint.start()
             self._mint = mint
             router = mint_router(mint)
-            self._http.include_router(router)
+            web.include(router)
             self._posts = _posts(router)
             self._websockets["/v1/ws"] = mint.websocket
         if settings.role != "mint":
@@ -125,19 +117,25 @@ class Service:
             office.on_reload = self.reload
             if last_use is not None:
                 office.on_spent = _spent(last_use, mint)
-            self._http.include_router(office_router(office, has_mint=mint is not None))
+            web.include(office_router(office, has_mint=mint is not None))
             self._websockets["/"] = office.websocket
             self._drain = office.drain
         else:
             self._beside(follow_reloads(database, await database.read(mark_on), self.reload))
-            self._http.add_api_route("/", _mint_page(self._shop), summary="What is here", response_class=Response)
-        self._http.include_router(operator_router(House(database, lambda: self.settings, keyring, mint, self.office)))
+            web.include(_mint_page(self._shop))
+        web.include(operator_router(House(database, lambda: self.settings, keyring, mint, self.office)))
         self._beside(Sampler(database, metrics, lightning=mint is not None).run())
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` until the service is closed."""
         task = asyncio.create_task(work)
         self._stack.push_async_callback(_ended, task)
+
+    @property
+    def web(self) -> Web:
+        """Its routes over HTTP."""
+        assert self._web is not None, "the service is not open"
+        return self._web
 
     def _shop(self) -> Shop:
         return shop_of(self.settings, self.office, has_mint=self._mint is not None)
@@ -188,10 +186,9 @@ class Service:
             await receive()
             await send({"type": "websocket.close", "code": CLOSE_NOT_HERE})
             return
-        assert self._http is not None, "the service is not open"
         endpoint = self._posts.get(scope["path"]) if scope.get("method") == "POST" else None
         if endpoint is None or any(name == b"origin" for name, _ in scope["headers"]):
-            await self._http(scope, receive, send)
+            await self.web.asgi(scope, receive, send)
             return
         # Wallets that are no browser need nothing of the framework, which takes 95 µs for a request.
         response = await endpoint(Request(scope, receive))
@@ -220,74 +217,17 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _mint_page(shop: Callable[[], Shop]) -> Callable[[Request], Awaitable[Response]]:
+def _mint_page(shop: Callable[[], Shop]) -> APIRouter:
     """`/` of a process that serves the mint alone."""
+    router = APIRouter(tags=["pages"])
 
-    async def front(request: Request) -> Response:
+    @router.get("/", response_class=Response, **declared(FRONT_OF_MINT))
+    async def front(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         return front_response(request, shop(), None)
 
-    return front
+    return router
 
 
 def crypto_processes(settings: Settings) -> int:
     """Processes that check signatures: as set, else one for each core but one."""
     return settings.workers or max(1, (os.cpu_count() or 2) - 1)
-
-
-def _application(service: Service, database: Database) -> FastAPI:
-    settings, metrics = service.settings, service.metrics
-    app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=["*"],
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["X-Cashu", "Retry-After"],
-    )
-
-    @app.exception_handler(PennypostError)
-    async def refused(_request: Request, error: PennypostError) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return error_response(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, _error: RequestValidationError) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return error_response(InvalidInput())
-
-    @app.exception_handler(HTTPException)
-    async def absent(_request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
-        found = NotFound() if error.status_code in (404, 405) else InvalidInput()
-        return error_response(found, status=error.status_code)
-
-    @app.exception_handler(Exception)
-    async def broken(_request: Request, error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
-        log.error("a request failed", kind=type(error).__name__)
-        return error_response(ServerError())
-
-    @app.get("/healthz", summary="The process is alive")
-    async def healthz() -> dict[str, bool]:  # pyright: ignore[reportUnusedFunction]
-        return {"ok": True}
-
-    @app.get("/readyz", summary="The database answers, and the process is not about to stop")
-    async def readyz() -> dict[str, bool]:  # pyright: ignore[reportUnusedFunction]
-        if service.is_draining:
-            raise ShuttingDown
-        await database.read(_alive)
-        return {"ok": True}
-
-    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    async def metrics_text() -> Response:  # pyright: ignore[reportUnusedFunction]
-        metrics.database_waiting.set(database.waiting)
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return app
-
-
-def error_response(error: PennypostError, status: int | None = None) -> Response:
-    """`{"detail", "code"}` as NUT-00 has it; a temporary failure says when to come back."""
-    body = msgspec.json.encode(error.nut00())
-    headers = {"Retry-After": str(error.retry_after)} if error.status in (429, 503) else None
-    return Response(body, status_code=status or error.status, media_type="application/json", headers=headers)
-
-
-def _alive(connection: Connection) -> None:
-    connection.execute(text("SELECT 1"))

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING
 import cbor2
 import msgspec
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from pennypost.protocol.errors import (
+    TABLE,
     BodyTooLarge,
     InvalidFrame,
     InvalidInput,
@@ -42,10 +44,12 @@ from pennypost_mint.runtime.limits import (
     FEED_WAIT,
     PAGE,
 )
+from pennypost_mint.runtime.openapi import declared
 from pennypost_postoffice.feed import etag
 from pennypost_postoffice.manage import RPC_TYPE, Manage
 from pennypost_postoffice.marks import DESCRIPTION, ICON, NAME
 from pennypost_postoffice.office import origin_of
+from pennypost_postoffice.openapi import EVENTS, FEED_PAGES, FRONT_OF_OFFICE, HEADER_FEED, HOLD, MANAGEMENT
 from pennypost_postoffice.pages.routes import front_response
 from pennypost_postoffice.pages.shop import shop_of
 from pennypost_postoffice.post import Answer, Post
@@ -58,6 +62,8 @@ NIPS = (1, 9, 11, 13, 17, 40, 42, 44, 45, 59, 62, 65, 70, 77)
 SOFTWARE = "pennypost"
 MAX_SEQUENCE = 2**53 - 1
 ASKS_FOR_MORE = (StampRequired.code, StampTooLittle.code)
+RETRY_AFTER = {error.code: error.retry_after for error in TABLE if error.status in (429, 503)}
+"""Seconds, by code."""
 ANYONE = {"access-control-allow-origin": "*"}
 
 
@@ -73,7 +79,7 @@ def office_router(office: Office, *, has_mint: bool) -> APIRouter:
             made[office.revision] = msgspec.json.encode(information_of(office))
         return made[office.revision]
 
-    @router.get("/", summary="Relay information (NIP-11), or a page, by Accept", response_class=Response)
+    @router.get("/", response_class=Response, **declared(FRONT_OF_OFFICE))
     async def front(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         accepted = request.headers.get("accept", "")
         reads.begin(request.scope, COST_PAGE)
@@ -83,18 +89,16 @@ def office_router(office: Office, *, has_mint: bool) -> APIRouter:
 
     manage = Manage(office)
 
-    @router.post("/", summary="Relay management (NIP-86), signed by an operator (NIP-98)", response_class=Response)
+    @router.post("/", response_class=Response, **declared(MANAGEMENT))
     async def management(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Takes `{"method", "params"}` as application/nostr+json+rpc; answers `{"result"}` or `{"error"}`."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != RPC_TYPE:
             raise NotFound
         body = await read_body(office, request)
         await manage.authorize(request.headers.get("authorization"), body)
         return Response(await manage.answer(body), media_type=RPC_TYPE, headers=ANYONE)
 
-    @router.get("/v1/headers", summary="Headers of stealth wraps behind a number", response_class=Response)
+    @router.get("/v1/headers", response_class=Response, **declared(HEADER_FEED))
     async def headers(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Query: `after` (0), `limit` (at most 5,000), `wait` (seconds, at most 60)."""
         after = number(request.query_params.get("after", "0"), MAX_SEQUENCE)
         limit = number(request.query_params.get("limit", str(FEED_PAGE)), MAX_SEQUENCE)
         wait = number(request.query_params.get("wait", "0"), MAX_SEQUENCE)
@@ -103,24 +107,21 @@ def office_router(office: Office, *, has_mint: bool) -> APIRouter:
         reads.answered(reader, len(found), COST_HEADERS)
         return cacheable(request, found, FEED_TYPE)
 
-    @router.get("/v1/pages/{page}", summary="The wraps of 64 consecutive numbers", response_class=Response)
-    async def pages(request: Request, page: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        wanted = number(page, MAX_SEQUENCE // PAGE)
+    @router.get("/v1/pages/{page}", response_class=Response, **declared(FEED_PAGES))
+    async def pages(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        wanted = number(request.path_params["page"], MAX_SEQUENCE // PAGE)
         reader = reads.begin(request.scope, COST_READ)
         found = await office.feed.page(wanted)
         reads.answered(reader, len(found))
         return cacheable(request, found, "application/json")
 
-    @router.post("/v1/events", summary="Post an event; the stamp goes into X-Cashu", response_class=Response)
+    @router.post("/v1/events", response_class=Response, **declared(EVENTS))
     async def events(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Takes an event, or an EVENT frame with token and options. Answers `{"id", "accepted", "message"}`, with
-        `change` and `postmark` where they were asked for."""
         return await post_event(office, reads, request)
 
-    @router.post("/v1/holds/{hold}", summary="Release what is held, with the preimage", response_class=Response)
-    async def holds(request: Request, hold: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Takes `{"x", "id"}`, 64 hex digits each; answers `{"hold", "accepted", "message"}`."""
-        return await post_release(office, reads, request, hold)
+    @router.post("/v1/holds/{hold}", response_class=Response, **declared(HOLD))
+    async def holds(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return await post_release(office, reads, request, request.path_params["hold"])
 
     return router
 
@@ -224,8 +225,8 @@ async def post_event(office: Office, reads: Reads, request: Request) -> Response
     headers = dict(ANYONE)
     if answer.code in ASKS_FOR_MORE:
         headers["x-cashu"] = payment_request(post.postage.sat, office.mints)
-    if answer.status == 503:
-        headers["retry-after"] = "5"
+    if answer.status in (429, 503):
+        headers["retry-after"] = str(RETRY_AFTER[answer.code])
     return Response(msgspec.json.encode(content), answer.status, headers, "application/json")
 
 
@@ -257,10 +258,14 @@ async def post_release(office: Office, reads: Reads, request: Request, hold: str
 async def read_body(office: Office, request: Request) -> bytes:
     """The body, of at most PENNYPOST_MAX_MESSAGE bytes. Raises BodyTooLarge."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > office.settings.max_message:
-            raise BodyTooLarge
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > office.settings.max_message:
+                raise BodyTooLarge
+    except ClientDisconnect:
+        # nobody hears it
+        raise InvalidFrame("cut short") from None
     return bytes(body)
 
 

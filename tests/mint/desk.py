@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from pennypost.protocol import bdhke
+from pennypost.protocol.errors import NotFound
 from pennypost_migrations import upgrade
 from pennypost_mint.api import MINT_JOBS, Keyring, Lightning, Mint, Workers, mint_router, pay_play_invoice
+from pennypost_mint.routes import refusal
 from pennypost_mint.runtime.database import Database, database_url, open_database
 from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
@@ -26,6 +28,10 @@ MINT = "/v1/mint/bolt11"
 SWAP = "/v1/swap"
 
 Body = dict[str, Any]
+
+
+async def _nothing_here(_request: Request, _error: Exception) -> Response:
+    return refusal(NotFound())
 
 
 def settings_for(folder: Path, address: str = "", **more: Any) -> Settings:
@@ -160,6 +166,7 @@ async def desk_on(
     app = FastAPI()
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     app.include_router(mint_router(mint))
+    app.add_exception_handler(404, _nothing_here)
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mint")
     try:
         yield Desk(http, mint, keyring, database, settings)

@@ -22,8 +22,8 @@ _AUX: Final = bytes(32)
 """No randomness: the same statement has the same signature, whenever it is asked for (BIP-340, Default Signing)."""
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
-_Hex64 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
-_Hex128 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}\\Z")]
+_Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+_Hex128 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}$(?!\n)")]
 
 
 class Postmark(msgspec.Struct, frozen=True, gc=False):

@@ -49,13 +49,22 @@ def is_served(settings: Settings, headers: Mapping[str, str] | None = None) -> b
     """
     if settings.operator_pages != "auto":
         return settings.operator_pages == "on"
-    if settings.url.startswith("https://"):
+    if _is_tls(settings):
         return True
     return (
         _is_loopback(settings.host)
         and _is_loopback(_hostname(settings.url))
         and (headers is None or (_is_loopback(_hostname(f"//{headers.get('host', '')}")) and not _is_proxied(headers)))
     )
+
+
+def cookie_name(settings: Settings) -> str:
+    """The session's; browsers take a `__Secure-` one over TLS alone."""
+    return "__Secure-pennypost-operator" if _is_tls(settings) else "pennypost-operator"
+
+
+def _is_tls(settings: Settings) -> bool:
+    return settings.url.startswith("https://")
 
 
 def _is_proxied(headers: Mapping[str, str]) -> bool:
@@ -175,11 +184,7 @@ class Gate:
 
     @property
     def _name(self) -> str:
-        return "__Secure-pennypost-operator" if self._is_tls else "pennypost-operator"
-
-    @property
-    def _is_tls(self) -> bool:
-        return self._house.settings().url.startswith("https://")
+        return cookie_name(self._house.settings())
 
     def _cookie(self, headers: Mapping[str, str]) -> str:
         # by hand: SimpleCookie drops all of them for one of another program that it cannot read
@@ -190,5 +195,5 @@ class Gate:
         return ""
 
     def _set(self, secret: str, seconds: int = SESSION_SECONDS) -> str:
-        secure = "; Secure" if self._is_tls else ""
+        secure = "; Secure" if _is_tls(self._house.settings()) else ""
         return f"{self._name}={secret}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"

@@ -1,8 +1,8 @@
 """The operator's pages over HTTP.
 
-    GET  /operator/{page}            HTML; /operator/{page}.json the same as JSON
-    GET  /operator/{page}/{table}    one of its tables: {table}.csv, {table}.json
-    POST /operator/{page}            a form of it
+    GET  /operator/money             HTML; /operator/money.json the same as JSON; so for each of PAGES
+    GET  /operator/money/days.csv    one of its tables; so, and as .json, for each of them
+    POST /operator/bans              a form of it, where it has one
     GET, POST /operator/login        a link's page and its use; a signed request (NIP-98)
     POST /operator/logout
 
@@ -20,13 +20,25 @@ from urllib.parse import parse_qsl
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from pennypost.protocol.errors import BodyTooLarge, InvalidInput, NotFound, PennypostError, SignInNeeded
+from pennypost.protocol.errors import BodyTooLarge, InvalidInput, PennypostError, SignInNeeded
 from pennypost_mint.runtime.limits import KIB
 from pennypost_mint.runtime.logs import logger
+from pennypost_mint.runtime.openapi import Operation, declared
 from pennypost_postoffice.pages.markup import Html, inside, tag
 from pennypost_postoffice.pages.operator import bans, health, keysets, login, money, prices, quotes
 from pennypost_postoffice.pages.operator.gate import LOGIN, PATH, Gate, is_signed
 from pennypost_postoffice.pages.operator.house import House
+from pennypost_postoffice.pages.operator.openapi import (
+    FIRST,
+    LOGIN_PAGE,
+    SIGN_IN,
+    SIGN_OUT,
+    a_form,
+    a_page,
+    a_table,
+    its_json,
+    pages_of,
+)
 from pennypost_postoffice.pages.operator.sign_in import Session
 from pennypost_postoffice.pages.operator.view import View, button, form, notice
 from pennypost_postoffice.pages.security import security_headers
@@ -56,7 +68,7 @@ def operator_router(house: House) -> APIRouter:
     router = APIRouter(tags=["operator"])
     gate = Gate(house)
 
-    def add(method: str, path: str, handler: Handler, summary: str) -> None:
+    def add(method: str, path: str, handler: Handler, what: Operation) -> None:
         async def endpoint(request: Request) -> Response:
             gate.is_open(request.headers)
             try:
@@ -66,7 +78,7 @@ def operator_router(house: House) -> APIRouter:
                     raise
                 return _packed(request, _refused(house, request, error))
 
-        router.add_api_route(path, endpoint, methods=[method], summary=summary, response_class=Response)
+        router.add_api_route(path, endpoint, methods=[method], response_class=Response, **declared(what))
 
     async def first(_request: Request) -> Response:
         return _redirect(money.PATH)
@@ -96,46 +108,54 @@ def operator_router(house: House) -> APIRouter:
         # a file has no forms, so it needs no key for them
         return await PAGES[name].read(house, request.query_params, "")
 
-    async def read(request: Request) -> Response:
-        name, dot, kind = request.path_params["page"].partition(".")
-        if name not in PAGES or (dot and kind != "json"):
-            raise NotFound
-        if dot:
+    def read(name: str) -> Handler:
+        async def handler(request: Request) -> Response:
+            session = await gate.session(request.headers)
+            view: View = await PAGES[name].read(house, request.query_params, session.form_key)
+            return _page(house, name, view, session)
+
+        return handler
+
+    def read_json(name: str) -> Handler:
+        async def handler(request: Request) -> Response:
             return _file(msgspec.json.encode((await read_file(request, name)).data), "application/json")
-        session = await gate.session(request.headers)
-        view: View = await PAGES[name].read(house, request.query_params, session.form_key)
-        return _page(house, name, view, session)
 
-    async def read_table(request: Request) -> Response:
-        name, (table, _, kind) = request.path_params["page"], request.path_params["table"].partition(".")
-        if name not in PAGES or kind not in ("csv", "json"):
-            raise NotFound
-        if (found := (await read_file(request, name)).tables.get(table)) is None:
-            raise NotFound
-        found = await found.complete()
-        if kind == "json":
-            return _file(found.json(), "application/json")
-        return _file(found.csv(), "text/csv; charset=utf-8", f"{name}-{table}.csv")
+        return handler
 
-    async def change(request: Request) -> Response:
-        name = request.path_params["page"]
-        act = getattr(PAGES.get(name), "act", None)
-        if act is None:
-            raise NotFound
-        session = await gate.session(request.headers)
-        given = _form(await _read(request))
-        gate.check_form(request.headers, given, session)
-        view: View = await act(house, given, session.form_key)
-        log.info("an operator's form was done", page=name, do=given.get("do", "")[:16])
-        return _page(house, name, view, session)
+    def read_table(name: str, table: str, kind: str) -> Handler:
+        async def handler(request: Request) -> Response:
+            found = await (await read_file(request, name)).tables[table].complete()
+            if kind == "json":
+                return _file(found.json(), "application/json")
+            return _file(found.csv(), "text/csv; charset=utf-8", f"{name}-{table}.csv")
 
-    add("GET", PATH, first, "The operator's pages")
-    add("GET", LOGIN, sign_in_page, "Sign-in of an operator")
-    add("POST", LOGIN, sign_in, "Uses a link of `pennypost office login`, or a request signed by an operator (NIP-98)")
-    add("POST", LOGOUT, sign_out, "Ends the session")
-    add("GET", PATH + "/{page}", read, "A page for the operator; with `.json` what it says")
-    add("POST", PATH + "/{page}", change, "A form of such a page")
-    add("GET", PATH + "/{page}/{table}", read_table, "A table of such a page, as `.csv` or `.json`")
+        return handler
+
+    def change(name: str) -> Handler:
+        async def handler(request: Request) -> Response:
+            session = await gate.session(request.headers)
+            given = _form(await _read(request))
+            gate.check_form(request.headers, given, session)
+            view: View = await PAGES[name].act(house, given, session.form_key)
+            log.info("an operator's form was done", page=name, do=given.get("do", "")[:16])
+            return _page(house, name, view, session)
+
+        return handler
+
+    add("GET", PATH, first, FIRST)
+    add("GET", LOGIN, sign_in_page, LOGIN_PAGE)
+    add("POST", LOGIN, sign_in, SIGN_IN)
+    add("POST", LOGOUT, sign_out, SIGN_OUT)
+    for name, page in pages_of(house).items():
+        path, title = PAGES[name].PATH, PAGES[name].TITLE
+        add("GET", path, read(name), a_page(name, title, page))
+        add("GET", f"{path}.json", read_json(name), its_json(name, title, page))
+        if page.form:
+            add("POST", path, change(name), a_form(name, title, page))
+        for table in page.tables:
+            for kind in ("csv", "json"):
+                what = a_table(name, title, page, table, kind)
+                add("GET", f"{path}/{table}.{kind}", read_table(name, table, kind), what)
     return router
 
 
@@ -191,7 +211,7 @@ def _page(house: House, name: str, view: View, session: Session) -> Response:
 def _html(
     house: House, title: str, main: Html, here: str, status: int = 200, scripts: tuple[str, ...] = ()
 ) -> Response:
-    places = () if here == LOGIN else tuple((PAGES[each].PATH, PAGES[each].TITLE) for each in _served(house))
+    places = () if here == LOGIN else tuple((PAGES[each].PATH, PAGES[each].TITLE) for each in pages_of(house))
     body = document(
         name=house.name,
         title=title,
@@ -203,13 +223,6 @@ def _html(
         note="One cookie, for the session; no third parties",
     )
     return Response(body, status, _headers(), HTML)
-
-
-def _served(house: House) -> list[str]:
-    """Pages that have something to show in this process."""
-    hidden = set[str]() if house.office is not None else {"prices", "bans"}
-    hidden |= set[str]() if house.keyring.keysets else {"quotes", "keysets"}
-    return [name for name in PAGES if name not in hidden]
 
 
 def _login(house: House, link: str, problem: str, status: int = 200) -> Response:
