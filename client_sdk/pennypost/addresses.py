@@ -9,6 +9,7 @@ Once made, letters are looked for under both keys: who knows the npub alone goes
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sqlite3
 from collections.abc import Sequence
@@ -16,19 +17,22 @@ from typing import Final
 
 from pennypost.desk import Desk
 from pennypost.line import refusal
-from pennypost.mail import ACCEPTED, Receipt
+from pennypost.mail import ACCEPTED, REASON, Receipt, sum_offices
+from pennypost.office import Office
 from pennypost.outbox import ANSWER
 from pennypost.protocol import nip19, secp
-from pennypost.protocol.errors import InvalidKey
+from pennypost.protocol.errors import InvalidKey, PennypostError
 from pennypost.protocol.event import Event, is_hex64, sign_event, tag_value
 from pennypost.protocol.scan_key import ScanKey, encode_scan_key, scan_secret_of
 from pennypost.protocol.stealth import Address
 
 KIND_MAIL_RELAYS: Final = 10_050
+NAMED: Final = 4
+"""Offices that an address names, so that it stays short enough for a QR code."""
 
 
 class Addresses:
-    """The addresses of one identity at one office."""
+    """The addresses of one identity at its offices."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -51,46 +55,69 @@ class Addresses:
         return encode_scan_key(self._key())
 
     async def publish(self, *, patience: float = ANSWER) -> Receipt:
-        """Publish under our npub that our mail is read at this office, and the scan key (kind 10050; free).
+        """Publish under our npub that our mail is read at these offices, and the scan key (kind 10050; free).
 
-        Programs with NIP-17 look for it before they write. It takes the place of such an event of ours at this office,
-        and shows everyone that our npub is read here. A refusal is in the receipt's `error`. Raises OfficeUnreachable,
-        also after `patience` seconds without an answer.
+        Programs with NIP-17 look for it before they write. It takes the place of such an event of ours at each office,
+        and shows everyone that our npub is read there. A refusal is in the receipt's `error`; `relays` has each. Raises
+        OfficeUnreachable, also after `patience` seconds without an answer, where no office answers.
         """
         await self.make()
         event = sign_event(
             self._desk.identity.secret,
             created_at=self._desk.now(),
             kind=KIND_MAIL_RELAYS,
-            tags=[["relay", self._relay()], ["scan", secp.xonly(self._key().secret).hex()]],
+            tags=[
+                *(["relay", _relay(each)] for each in self._desk.offices),
+                ["scan", secp.xonly(self._key().secret).hex()],
+            ],
             content="",
             aux=secrets.token_bytes(32),
         )
-        # Without a stamp: the kind is free at a post office, which does not say so in its information document.
-        office = self._desk.office
-        answer = await office.post(event, None, patience)
-        error = None if answer.accepted else refusal(answer.message)
-        return Receipt(event.id, office.url, answer.accepted, error.code if error else ACCEPTED, 0, 0)
+        done = await asyncio.gather(
+            *(_publish(each, event, patience) for each in self._desk.offices), return_exceptions=True
+        )
+        receipts: list[Receipt] = []
+        for office, each in zip(self._desk.offices, done, strict=True):
+            if isinstance(each, Receipt):
+                receipts.append(each)
+            elif isinstance(each, PennypostError):
+                receipts.append(Receipt(event.id, office.url, False, each.code, 0, 0))
+            else:
+                raise each
+        if not any(isinstance(each, Receipt) for each in done):
+            assert isinstance(done[0], PennypostError)
+            raise done[0]
+        return sum_offices(receipts)
 
     async def find(self, who: str) -> str:
-        """The address that somebody published at the office; the npub where he published none.
+        """The address that somebody published at our offices, the newest; the npub where he published none.
 
-        The office sees that somebody asks for it. Raises as `People.key`, OfficeUnreachable, OfficeMisbehaves.
+        The offices see that somebody asks for it. Raises as `People.key`, OfficeUnreachable, OfficeMisbehaves.
         """
         pub = await self._desk.people.key(who)
-        scan = _newest_scan(await self._desk.office.published(pub, KIND_MAIL_RELAYS))
+        scan = _newest_scan(await self._desk.published(pub, KIND_MAIL_RELAYS))
         return nip19.encode_npub(pub) if scan is None else self._text(Address(pub, scan))
 
     def _key(self) -> ScanKey:
         identity = self._desk.identity
         return ScanKey(scan_secret_of(identity.secret), identity.pub)
 
-    def _relay(self) -> str:
-        # An address of HTTP made one of WebSocket: http to ws, https to wss.
-        return f"ws{self._desk.office.url.removeprefix('http')}/"
-
     def _text(self, found: Address) -> str:
-        return nip19.encode(nip19.Entity("nprofile", found.spend, (self._relay(),), scan=found.scan))
+        relays = tuple(_relay(each) for each in self._desk.offices[:NAMED])
+        return nip19.encode(nip19.Entity("nprofile", found.spend, relays, scan=found.scan))
+
+
+def _relay(office: Office) -> str:
+    # An address of HTTP made one of WebSocket: http to ws, https to wss.
+    return f"ws{office.url.removeprefix('http')}/"
+
+
+async def _publish(office: Office, event: Event, patience: float) -> Receipt:
+    # Without a stamp: the kind is free at a post office, which does not say so in its information document.
+    answer = await office.post(event, None, patience)
+    error = None if answer.accepted else refusal(answer.message)
+    code = error.code if error else ACCEPTED
+    return Receipt(event.id, office.url, answer.accepted, code, 0, 0, answer.message[:REASON])
 
 
 def _newest_scan(events: Sequence[Event]) -> bytes | None:

@@ -92,7 +92,7 @@ class AsyncClient:
         transport: Transport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`office` is an address, several, or a sandbox. Of several the first has the channels, offers and payments.
+        """`office` is an address, several, or a sandbox. Everything goes to each of several, and is read at each.
 
         `home` is the directory of keys and wallet: by default that of the person (`PENNYPOST_HOME`), with a sandbox
         memory alone. `mint` is the address of the mint, by default the office's own. `max_stamps` bounds what one
@@ -123,9 +123,9 @@ class AsyncClient:
         self.contacts = Contacts(self._store, self.people, clock)
         """Whom we know, and whom we do not want to hear."""
         self.offices = [Office(each, self._transport, self._store) for each in urls]
-        """Where letters go and come from."""
+        """Where everything goes and comes from."""
         self.office = self.offices[0]
-        """The first: where channels, offers, payments and prekeys are."""
+        """The first: whose mint sells our stamps."""
         mint_client = MintClient(
             parse_address(mint) if mint else url,
             self._transport,
@@ -140,21 +140,23 @@ class AsyncClient:
         """The wallet over all its mints."""
         exchange = self.purse.use(mint_client)
         under_way = self._under_way = set[str]()
-        self._outbox = Outbox(self.office, exchange, self.purse, max_stamps, under_way)
-        outboxes = [self._outbox]
+        outboxes = [Outbox(self.office, exchange, self.purse, max_stamps, under_way)]
         for other in self.offices[1:]:
             theirs = MintClient(other.url, self._transport, self._store, self._named(other))
             outboxes.append(Outbox(other, self.purse.use(theirs), self.purse, max_stamps, under_way))
-        self._dispatch = Dispatch(outboxes, self._store, exchange.now, self._tell, under_way, max_stamps)
-        posts = self._posts = Dispatch([self._outbox], self._store, exchange.now, self._tell, under_way, max_stamps)
-        self.channels = Channels(
-            self.office, self._store, self._outbox, lambda: self.identity, self.people, clock, posts
+
+        def open_relay(url: str, most: int) -> Outbox:
+            return Outbox(Office(url, self._network, self._store), exchange, self.purse, most, under_way)
+
+        dispatch = self._dispatch = Dispatch(
+            outboxes, self._store, exchange.now, self._tell, under_way, max_stamps, open_relay
         )
-        """Channels of this home."""
         self._identity: Identity | None = None
         desk = self._desk = Desk(
-            self.office, self._store, self._outbox, lambda: self.identity, self.people, self.contacts, clock
+            self.offices, self._store, dispatch, lambda: self.identity, self.people, self.contacts, clock, self._tell
         )
+        self.channels = Channels(desk)
+        """Channels of this home."""
         self.addresses = Addresses(desk)
         """Addresses with a scan key apart from the npub."""
         self._sessions: Sessions | None = None
@@ -164,7 +166,7 @@ class AsyncClient:
         """Texts for sale."""
         self.stamps = self.purse.stamps_of(exchange)
         """Stamps of the office's own mint."""
-        self.notices = Notices(desk, self.payments, self.stamps, self._network)
+        self.notices = Notices(desk, self.payments, self._network)
         """Payments that tell of a letter."""
 
     def _named(self, office: Office) -> Callable[[], Awaitable[tuple[str, ...]]]:
@@ -190,7 +192,7 @@ class AsyncClient:
                 if (error.name or "").startswith("pennypost"):
                     raise
                 raise SessionsMissing from None
-            self._sessions = Sessions(self._desk, self._posts)
+            self._sessions = Sessions(self._desk)
         return self._sessions
 
     @property

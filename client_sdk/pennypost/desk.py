@@ -1,11 +1,14 @@
 """Letters between programs: offers, requests for invoices, invoices. People's letters are the inbox's.
 
-    file     header feed ─▶ Scanner ─▶ bodies ─▶ open ─▶ what came, in the tables of trade.py ─▶ place remembered
+    file     header feed of each office ─▶ Scanner ─▶ bodies ─▶ open ─▶ what came, in the tables of trade.py
+             ─▶ place remembered, one for each office
     letter   content of some kind ─▶ stealth wrap ─▶ Event, the same for whoever looks at it
-    post     Event ─▶ outbox ─▶ Receipt
+    post     Event ─▶ outbox of each office ─▶ Receipt                    dispatch.py
+    fetch    letters by one one-time key ◀─ of the first office that has one that fits
 
-It has a place of its own in the feed, so neither takes a letter from the other. What arrives and the new place are
-written in one transaction: a crash files a letter again, which changes nothing.
+It has a place of its own in each feed, so neither takes a letter from the other. What arrives and the new place are
+written in one transaction: a crash files a letter again, which changes nothing, and so does a letter that two offices
+have.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,15 +24,23 @@ import msgspec
 
 from pennypost import trade
 from pennypost.contacts import Contacts
+from pennypost.dispatch import Dispatch
 from pennypost.exchange import Progress
 from pennypost.inbox import SCAN_LIMIT
 from pennypost.keys import Identity
 from pennypost.mail import Receipt
 from pennypost.office import Office
-from pennypost.outbox import PATIENCE, Outbox
+from pennypost.outbox import PATIENCE
 from pennypost.people import People
 from pennypost.protocol import secp
-from pennypost.protocol.errors import InvalidInput, InvalidKey, InvalidOffer, InvalidPayload, OfficeMisbehaves
+from pennypost.protocol.errors import (
+    InvalidInput,
+    InvalidKey,
+    InvalidOffer,
+    InvalidPayload,
+    OfficeMisbehaves,
+    PennypostError,
+)
 from pennypost.protocol.event import KIND_CHAT, Event, expiration
 from pennypost.protocol.giftwrap import RANDOMNESS, Rumor, make_rumor
 from pennypost.protocol.headers import HELD, RELEASED
@@ -60,21 +71,25 @@ class Letter:
 
 
 class Desk:
-    """Letters between programs of one home, at one office."""
+    """Letters between programs of one home, at its offices."""
 
     def __init__(
         self,
-        office: Office,
+        offices: Sequence[Office],
         store: Store,
-        outbox: Outbox,
+        dispatch: Dispatch,
         identity: Callable[[], Identity],
         people: People,
         contacts: Contacts,
         clock: Callable[[], float],
+        tell: Callable[[str], None],
     ) -> None:
-        self.office, self.store, self._outbox, self.people = office, store, outbox, people
+        """`tell` is told, in a sentence, which office was left out."""
+        self.offices, self.store, self.dispatch, self.people = offices, store, dispatch, people
         self._contacts = contacts
-        self._identity, self._clock = identity, clock
+        self._identity, self.clock, self.tell = identity, clock, tell
+        self._named: set[str] = set()
+        """Offices that were said to be silent: once is enough."""
 
     @property
     def identity(self) -> Identity:
@@ -83,7 +98,7 @@ class Desk:
 
     def now(self) -> int:
         """Unix seconds."""
-        return int(self._clock())
+        return int(self.clock())
 
     def letter(
         self,
@@ -126,30 +141,100 @@ class Desk:
             return Letter(event, rumor)
 
     async def post(self, event: Event, patience: float = PATIENCE, on_progress: Progress | None = None) -> Receipt:
-        """Post an event with its stamp; one that was posted before is not paid for again. Raises as Outbox.send."""
-        return await self._outbox.send(event, patience, on_progress)
-
-    async def price(self, event: Event) -> Receipt:
-        """What posting it would cost, with the code `dry-run`. Raises as Outbox.price."""
-        return await self._outbox.price(event)
+        """Post an event to every office; one that was posted before is not paid for again. Raises as Dispatch.post."""
+        return await self.dispatch.post(event, patience, on_progress)
 
     async def file(self, *, wait: int = 0) -> None:
-        """File what has come in since the last run; the office is asked to wait up to `wait` seconds for the next.
+        """File what has come in since the last run, at every office; with nothing there, they are asked to wait up to
+        `wait` seconds for the next letter, and the first that has one ends it.
 
-        Raises OfficeUnreachable, OfficeMisbehaves.
+        One that is away, or lies, is said and left out. Raises its failure where all are.
         """
-        identity = await self.office.identity(self.now())
-        after = await self.store.run(trade.place_on, self.office.url, identity)
+        if len(self.offices) == 1:
+            await self._file(self.offices[0], wait)
+        elif not await self._file_each(0) and wait:
+            await self._file_each(wait)
+
+    async def _file_each(self, wait: int) -> bool:
+        """Whether something had come at one of the offices; with `wait` the others are then left for the next time."""
+        looks = {asyncio.ensure_future(self._file(office, wait)): office for office in self.offices}
+        failures: list[PennypostError] = []
+        came = False
+        try:
+            left = set(looks)
+            while left and not (came and wait):
+                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for look in done:
+                    try:
+                        came = look.result() or came
+                    except PennypostError as error:
+                        failures.append(error)
+                        self._leave_out(looks[look].url, error)
+        finally:
+            for look in looks:
+                look.cancel()
+            await asyncio.wait(looks)
+        if len(failures) == len(looks):
+            raise failures[0]
+        return came
+
+    def _leave_out(self, url: str, error: PennypostError) -> None:
+        if url not in self._named:
+            self._named.add(url)
+            self.tell(f"{url}: {error}. What it has comes when it is read again.")
+
+    async def fetch(self, author: bytes, offices: Sequence[Office] = ()) -> AsyncGenerator[tuple[Office, Event]]:
+        """Letters by this one-time key (32 bytes): of each of our offices, then of `offices`.
+
+        Where one did not say, its failure is raised after the last: whoever finds what he looks for stops before.
+        """
+        silent: PennypostError | None = None
+        for office in [*self.offices, *offices]:
+            try:
+                for event in await office.letters([author]):
+                    yield office, event
+            except PennypostError as error:
+                # A relay that lies or refuses does not keep the others from being asked.
+                silent = error
+        if silent is not None:
+            raise silent
+
+    async def published(self, author: bytes, kind: int) -> list[Event]:
+        """What somebody (32-byte public key) has published under a kind at our offices.
+
+        One that is away is said and left out. Raises its failure where all are.
+        """
+        asked = [each.published(author, kind) for each in self.offices]
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        found: dict[str, Event] = {}
+        failures: list[PennypostError] = []
+        for office, each in zip(self.offices, done, strict=True):
+            if isinstance(each, list):
+                found |= {event.id: event for event in each}
+            elif isinstance(each, PennypostError):
+                failures.append(each)
+                if len(done) > 1:
+                    self._leave_out(office.url, each)
+            else:
+                raise each
+        if len(failures) == len(done):
+            raise failures[0]
+        return list(found.values())
+
+    async def _file(self, office: Office, wait: int) -> bool:
+        """File what one office has: whether there was anything. Raises OfficeUnreachable, OfficeMisbehaves."""
+        identity = await office.identity(self.now())
+        after = await self.store.run(trade.place_on, office.url, identity)
         scanner = Scanner(self.identity.secret, self.identity.pub)
         scanned = 0
         while True:
-            headers = await self.office.headers(after, wait=0 if scanned else wait)
+            headers = await office.headers(after, wait=0 if scanned else wait)
             if not headers:
-                return
+                return scanned > 0
             readable = [each for each in headers if not each.flags & HELD or each.flags & RELEASED]
             hits = await asyncio.to_thread(scanner.scan, readable)
             place = {hit.header.pubkey.hex(): number for number, hit in enumerate(hits)}
-            events = await self.office.letters([hit.header.pubkey for hit in hits]) if hits else []
+            events = await office.letters([hit.header.pubkey for hit in hits]) if hits else []
             events.sort(key=lambda event: place.get(event.pubkey, 0))
             after, now = headers[-1].seq, self.now()
             opened = [each for event in events if (each := self.open(event)) is not None]
@@ -163,7 +248,7 @@ class Desk:
             ) -> None:
                 for sender, rumor in found:
                     _file_on(connection, sender, rumor, now)
-                trade.move_on(connection, self.office.url, last, identity)
+                trade.move_on(connection, office.url, last, identity)
 
             await self.store.run(file_on)
             scanned += len(headers)
@@ -174,7 +259,7 @@ class Desk:
         """Sender and rumor of a letter to us that is still good; None for any other."""
         try:
             until = expiration(event)
-            if until is not None and until <= self._clock():
+            if until is not None and until <= self.clock():
                 return None
             return open_letter(event, self.identity.secret, self.identity.secret)
         except InvalidInput:

@@ -129,7 +129,7 @@ def sum_offices(receipts: Sequence[Receipt]) -> Receipt:
     """One receipt for one letter at several offices: accepted where one has it; stamps of all, kept the longest."""
     if len(receipts) == 1:
         return receipts[0]
-    shown = next((each for each in receipts if each.accepted), receipts[0])
+    shown = next((each for each in receipts if each.accepted or each.code == DRY_RUN), receipts[0])
     return replace(
         shown,
         stamps=sum(each.stamps for each in receipts),

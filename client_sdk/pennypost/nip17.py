@@ -15,7 +15,7 @@ import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeVar
 
 from pennypost.exchange import Progress
 from pennypost.inbox import PAUSE, remember_on, was_seen_on
@@ -39,6 +39,7 @@ PAGES: Final = 1_000
 """Answers of one look."""
 KEPT: Final = 30 * 86_400
 """Seconds that an office keeps an event without an expiration unless it says otherwise."""
+T = TypeVar("T")
 
 
 class PlainInbox:
@@ -159,7 +160,7 @@ class PlainInbox:
         return letters
 
 
-async def merged(*sources: AsyncGenerator[Mail]) -> AsyncGenerator[Mail]:
+async def merged(*sources: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """Letters of several readers as they come; each is asked for its next when the one it gave counts as read."""
     waiting = {asyncio.ensure_future(anext(source, None)): source for source in sources}
     try:

@@ -1,6 +1,7 @@
 """Lightning notices: a payment tells its receiver that a letter waits for him (wire contract, section 3).
 
-    send     how long a comment is taken? ─▶ notice that fits ─▶ letter posted ─▶ payment with the notice
+    send     how long a comment is taken? ─▶ notice that fits ─▶ letter posted at every office, and at the relays that
+             are named for it ─▶ payment with the notice
              carried by an LNURL-pay comment, by keysend (TLV 34349334), or by hand
              written down before each step (notice_book.py): the same call after a crash goes on
     receive  payment of our wallet, or pasted text ─▶ read: who, until when, where. Nothing is looked up
@@ -13,8 +14,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 from urllib.parse import urlsplit
@@ -22,11 +23,11 @@ from urllib.parse import urlsplit
 from pennypost import lnurl, notice_book
 from pennypost.desk import DAY, Desk, new_secret
 from pennypost.letters import Note, note_of
-from pennypost.line import refusal
-from pennypost.mail import ACCEPTED, DUPLICATE, Mail, Receipt
+from pennypost.lightning import fee_limit
+from pennypost.mail import DRY_RUN, Mail, Receipt
 from pennypost.notice_book import Begun
 from pennypost.office import Office
-from pennypost.outbox import ANSWER, PATIENCE
+from pennypost.outbox import PATIENCE
 from pennypost.payments import Payment, Payments
 from pennypost.protocol import nip19
 from pennypost.protocol.bolt11 import parse_invoice
@@ -54,7 +55,6 @@ from pennypost.protocol.notice import (
     read_notice,
 )
 from pennypost.protocol.stealth import lifetime
-from pennypost.stamps import Stamps
 from pennypost.transport import Transport, is_loopback, parse_address
 
 MSAT: Final = 1_000
@@ -93,6 +93,7 @@ class NoticeReceipt:
     """What the payment brought the receiver; 0 without one."""
     fee_msat: int
     receipts: tuple[Receipt, ...]
+    """Of each office, then of each relay; with `dry-run` what each asks, `fee_msat` being the most that fees may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,9 @@ class Announced:
 class Notices:
     """Lightning notices of one home."""
 
-    def __init__(self, desk: Desk, payments: Payments, stamps: Stamps, network: Transport) -> None:
+    def __init__(self, desk: Desk, payments: Payments, network: Transport) -> None:
         """`network` reaches addresses that others name."""
-        self._desk, self._payments, self._stamps, self._network = desk, payments, stamps, network
-        self._store = desk.store
+        self._desk, self._payments, self._network, self._store = desk, payments, network, desk.store
         self._under_way: set[str] = set()
         """Ids of the letters that are being sent in this process."""
 
@@ -134,13 +134,15 @@ class Notices:
         max_stamps: int = 64,
         keep: int = 7 * DAY,
         once: str | None = None,
+        dry_run: bool = False,
         patience: float = PATIENCE,
     ) -> NoticeReceipt:
         """Write to somebody, and tell him by a payment of `sat` to `pay`: a Lightning address, an LNURL, or a node's
         key (66 hex digits). Without `pay` the notice is yours to hand over.
 
-        `where` says which relay has the letter (39 characters, by default this office); `relays` sends it to more, for
-        `max_stamps` in all (see `prices`), and the notice then says "blastr". Where the receiver takes only short
+        `where` says which relays have the letter (39 characters, by default as many of our offices as fit); `relays`
+        sends it to more, for `max_stamps` in all (see `prices`), and the notice then says "blastr". A relay that does
+        not answer gets it with the next `flush`, and the same stamp. Where the receiver takes only short
         comments the notice leaves out first where, then who. Before anything is posted it is refused: CommentTooShort,
         AmountTooHigh, PriceTooHigh, InvalidInput, OnceUsed, and what the receiver's service raises. After the letter is
         posted the payment can fail (WalletError): the letter stays, to be found by scanning.
@@ -149,17 +151,21 @@ class Notices:
         and payment until they are told. With a key of your own (`once`, 1 to 200 characters, apart from those of
         `AsyncClient.send`) this holds for a year and after that too: the same call again posts and pays nothing, and
         returns the same notice. Raises PaymentUnknown while the wallet does not know what became of the payment.
+
+        With `dry_run` only offices and relays are asked for their prices; nothing is sent, spent or paid.
         """
         receiver = await self._desk.people.key(to)
         if not 0 < sat <= MAX_SAT:
             raise InvalidInput("a payment is of 1 sat or more")
         if pay is not None and sat > most:
             raise AmountTooHigh
+        if dry_run:
+            return await self._price(receiver, text, pay, sat, anonymous, where, relays, keep)
         said = ("notice", text, pay, sat, anonymous, where, list(relays), lifetime(keep))
         note = note_of(self._desk.identity.secret, receiver, once, *said)
         begun = await self._known(note)
         if begun is not None and begun.carrier:
-            return self._again(begun)
+            return await self._again(begun)
         node = bytes.fromhex(pay) if pay is not None and _NODE.fullmatch(pay) else None
         point = await lnurl.look_up(pay, self._network) if pay is not None and node is None else None
         if pay is not None:
@@ -178,14 +184,13 @@ class Notices:
         self._under_way.add(own)
         try:
             assert begun.event is not None
-            offices = await self._choose(begun.event, relays, max_stamps)
+            chosen = await self._choose(begun.event, relays, max_stamps)
             begun = await self._store.run(notice_book.begin_on, note, begun, self._desk.now())
             if begun.event is None:
-                for office, _ in offices:
-                    await office.close()
-                return self._again(begun)
-            receipts = [await self._post(begun.event, patience)]
-            receipts += [await self._put(begun.event, office, price) for office, price in offices]
+                return await self._again(begun)
+            receipts = [*(await self._post(begun.event, patience)).relays]
+            if chosen:
+                receipts += await self._desk.dispatch.post_also(begun.event, chosen)
             if point is not None:
                 payment = await self._payments.pay(await self._order(begun, point, sat * MSAT), sat * MSAT)
             elif node is not None:
@@ -213,11 +218,32 @@ class Notices:
             return None
         return begun
 
-    def _again(self, begun: Begun) -> NoticeReceipt:
+    async def _again(self, begun: Begun) -> NoticeReceipt:
         """What became of a notice that an earlier call told of."""
-        stored = Receipt(begun.id, self._desk.office.url, True, DUPLICATE, 0, begun.kept_until)
+        receipts = (await self._desk.dispatch.known(begun.id)).relays
         carrier = cast(Carrier, begun.carrier)
-        return NoticeReceipt(begun.text, carrier, begun.signed, begun.msat, begun.fee_msat, (stored,))
+        return NoticeReceipt(begun.text, carrier, begun.signed, begun.msat, begun.fee_msat, receipts)
+
+    async def _price(
+        self,
+        receiver: bytes,
+        text: str,
+        pay: str | None,
+        sat: int,
+        anonymous: bool,
+        where: str | None,
+        relays: Sequence[str],
+        keep: int,
+    ) -> NoticeReceipt:
+        """What `send` would cost, as a receipt without a notice."""
+        if pay is not None:
+            _ = self._payments.wallet
+        new, signed = self._fit(receiver, anonymous, where, relays, keep, None)
+        letter = self._desk.letter(receiver, text, tags=[new.tag], keep=keep, one_time=new.author_secret)
+        price = await self._desk.dispatch.price([letter.event], self._others(relays))
+        carrier: Carrier = "hand" if pay is None else "keysend" if _NODE.fullmatch(pay) else "comment"
+        msat = 0 if pay is None else sat * MSAT
+        return NoticeReceipt("", carrier, signed, msat, fee_limit(msat) if msat else 0, price.relays)
 
     async def _post(self, event: Event, patience: float) -> Receipt:
         """Post the letter; where it is not taken and nothing was spent, the notice is forgotten with it."""
@@ -266,71 +292,39 @@ class Notices:
         raise CommentTooShort
 
     def _hint(self) -> str:
-        """This office as a notice names it; nothing where its name is too long."""
-        hint = self._desk.office.url.removeprefix("https://")
-        return hint if len(hint) <= MAX_WHERE else ""
+        """Our offices as a notice names them, as many as there is room for."""
+        hint = ""
+        for office in self._desk.offices[:NAMED]:
+            longer = f"{hint} {office.url.removeprefix('https://')}".strip()
+            hint = longer if len(longer) <= MAX_WHERE else hint
+        return hint
 
     async def prices(self, text: str, relays: Sequence[str], *, keep: int = 7 * DAY) -> list[Price]:
-        """What each relay asks for such a letter, this office first; nothing is sent."""
+        """What each relay asks for such a letter, our offices first; nothing is sent."""
         letter = self._desk.letter(self._desk.identity.pub, text, keep=keep)
-        own = await self._desk.office.price(letter.event, self._desk.now())
-        return [Price(self._desk.office.url, own.sat), *[each for _, each in await self._ask(letter.event, relays)]]
+        return await self._ask(letter.event, relays)
 
-    async def _ask(self, event: Event, relays: Sequence[str]) -> list[tuple[Office, Price]]:
+    async def _ask(self, event: Event, relays: Sequence[str]) -> list[Price]:
+        asked = await self._desk.dispatch.price([event], self._others(relays))
+        return [Price(each.office, each.stamps if each.code == DRY_RUN else None) for each in asked.relays]
+
+    def _others(self, relays: Sequence[str]) -> list[str]:
+        """Addresses of relays beside our offices, each once. Raises InvalidInput."""
         if len(relays) > RELAYS:
             raise InvalidInput("a letter goes to 200 relays at most")
-        found: list[tuple[Office, Price]] = []
-        for url in dict.fromkeys(parse_address(each) for each in relays):
-            if url == self._desk.office.url:
-                continue
-            office = Office(url, self._network, self._desk.store)
-            try:
-                asked = await office.price(event, self._desk.now(), fresh=True)
-                name = await self._stamps.mint.name(asked.mints) if asked.sat else ""
-                found.append((office, Price(url, asked.sat if not asked.sat or name in asked.mints else None)))
-            except PennypostError:
-                found.append((office, Price(url, None)))
-        return found
+        own = self._desk.dispatch.urls
+        return [url for url in dict.fromkeys(parse_address(each) for each in relays) if url not in own]
 
-    async def _choose(self, event: Event, relays: Sequence[str], max_stamps: int) -> list[tuple[Office, int]]:
-        """The relays that can be paid, with their prices. Raises PriceTooHigh for the whole, this office's too."""
+    async def _choose(self, event: Event, relays: Sequence[str], max_stamps: int) -> Mapping[str, int]:
+        """The relays that can be paid, with their prices. Raises PriceTooHigh for the whole, our offices' too."""
         if not relays:
-            return []
-        offices = await self._ask(event, relays)
-        own = await self._desk.office.price(event, self._desk.now())
-        total = own.sat + sum(price.sat or 0 for _, price in offices)
+            return {}
+        prices = await self._ask(event, relays)
+        total = sum(each.sat or 0 for each in prices)
         if total > max_stamps:
-            for office, _ in offices:
-                await office.close()
             raise PriceTooHigh(f"{total} stamps in all")
-        chosen: list[tuple[Office, int]] = []
-        for office, price in offices:
-            if price.sat is None:
-                await office.close()
-            else:
-                chosen.append((office, price.sat))
-        return chosen
-
-    async def _put(self, event: Event, office: Office, price: int) -> Receipt:
-        """Post to another relay, with a token that is in the wallet's books until it is known to be spent.
-
-        What the relay did not take is taken back; what it did not answer stays in the books (`Stamps.check` lists it).
-        """
-        try:
-            token = await self._stamps.send(price) if price else None
-            answer = await office.post(event, token, ANSWER)
-            code = ACCEPTED if answer.accepted else refusal(answer.message).code
-            if answer.message.startswith("duplicate"):
-                code = DUPLICATE
-            if token is not None and code != ACCEPTED:
-                with suppress(PennypostError):
-                    await self._stamps.receive(token)
-            until = expiration(event) or 0 if answer.accepted else 0
-            return Receipt(event.id, office.url, answer.accepted, code, price if code == ACCEPTED else 0, until)
-        except PennypostError as error:
-            return Receipt(event.id, office.url, False, error.code, 0, 0)
-        finally:
-            await office.close()
+        own = self._desk.dispatch.urls
+        return {each.relay: each.sat for each in prices if each.sat is not None and each.relay not in own}
 
     # Receiving
 
@@ -365,47 +359,42 @@ class Notices:
     async def fetch(self, notice: str) -> Mail:
         """The letter that a notice announces: after the decision, for this asks a relay for it.
 
-        This office is asked first, then the relays that the notice names: https, on the public net, no redirect. Raises
-        InvalidNotice, NotFound where none has it or what is there is not its letter; where a relay did not say, what
-        the last of these did instead: OfficeUnreachable, OfficeMisbehaves, or its refusal.
+        Our offices are asked first, then the relays that the notice names: https, on the public net, no redirect.
+        Raises InvalidNotice, NotFound where none has it or what is there is not its letter; where a relay did not say,
+        what the last of these did instead: OfficeUnreachable, OfficeMisbehaves, or its refusal.
         """
         _, read = self._open(notice)
-        silent: PennypostError | None = None
-        for office in [self._desk.office, *await self._named(read)]:
-            try:
-                for event in await office.letters([read.author]):
+        named = await self._named(read)
+        try:
+            async with aclosing(self._desk.fetch(read.author, named)) as events:
+                async for office, event in events:
                     found = self._desk.open(event)
                     if found is not None and found[1].kind == KIND_CHAT and confirms(read, *found):
                         sender, rumor = found
                         until = expiration(event) or event.created_at + 30 * DAY
                         npub = nip19.encode_npub(sender)
                         return Mail(npub, rumor.content, rumor.created_at, until, event.id, office.url)
-            except PennypostError as error:
-                # A relay that lies or refuses does not keep the others from being asked.
-                silent = error
-            finally:
-                if office is not self._desk.office:
-                    await office.close()
-        if silent is not None:
-            raise silent
+        finally:
+            for office in named:
+                await office.close()
         raise NotFound("no relay has the letter of this notice")
 
     async def _named(self, notice: Notice) -> list[Office]:
-        """The relays a stranger names, where they are on the public net, or on this machine as our own office is."""
+        """The relays a stranger names, where they are on the public net, or on this machine as our own offices are."""
         offices: list[Office] = []
         for place in notice.where.split()[:NAMED]:
             if place == BLASTR:
                 continue
             try:
                 url = parse_address(place)
-                own = is_loopback(url) and is_loopback(self._desk.office.url)
+                own = is_loopback(url) and all(is_loopback(each) for each in self._desk.dispatch.urls)
                 if not own:
                     if not url.startswith("https://") and not (urlsplit(url).hostname or "").endswith(".onion"):
                         continue
                     await lnurl.check_public(urlsplit(url).hostname or "")
             except (InvalidInput, OfficeUnreachable):
                 continue
-            if url != self._desk.office.url:
+            if url not in self._desk.dispatch.urls:
                 offices.append(Office(url, self._network, self._desk.store))
         return offices
 

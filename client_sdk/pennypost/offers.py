@@ -1,13 +1,15 @@
 """Texts for sale: the buyer's payment releases the key (wire contract, section 4, Reader pays).
 
     sell    K ─▶ invoice over SHA256(K) ─▶ written down ─▶ ciphertext posted ─▶ offer posted, for each buyer his own
+            written down with its letters (sale_book.py): the same call after a crash goes on
     buy     offer ─▶ ciphertext fetched ─▶ check_offer ─▶ paid, once ─▶ K ─▶ text, or GarbageProof
     settle  invoices that the seller's wallet holds ─▶ settled with K; needed where it cannot set a preimage otherwise
 
 How K becomes the preimage, the first that the seller's wallet can do: an invoice with a preset preimage (LND), a hold
 invoice (NWC), a preimage that the wallet shows when it makes the invoice. Where it can do none of these, and only with
 `trust_office`, the office hands K out to whoever shows the preimage. Without Lightning the buyer locks stamps to H, and
-the seller shows K when he takes them (ecash_lock.py).
+the seller shows K when he takes them (ecash_lock.py). Letters go to every office, and the first that has what an offer
+names is enough for its buyer; the payment is one, whatever the number of offices.
 """
 
 from __future__ import annotations
@@ -15,18 +17,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
 import msgspec
 
-from pennypost import ecash_lock, trade
-from pennypost.desk import DAY, Desk, Letter, new_secret
+from pennypost import ecash_lock, ledger, sale_book, trade
+from pennypost.desk import DAY, Desk, new_secret
 from pennypost.ecash_lock import EcashLocks
 from pennypost.exchange import Progress
-from pennypost.lightning import Made, Stage
+from pennypost.letters import Note, note_of
+from pennypost.lightning import Made, Stage, fee_limit
 from pennypost.mail import Receipt
 from pennypost.outbox import PATIENCE
 from pennypost.payments import Payments
@@ -43,6 +47,7 @@ from pennypost.protocol.errors import (
     NotAnswered,
     OfferExpired,
     OtherMint,
+    PennypostError,
     ProofPending,
     StampError,
     WalletCannot,
@@ -77,6 +82,10 @@ LOOK: Final = 1.0
 """Seconds between two questions whether he has."""
 BUYERS: Final = 100
 """Buyers of one call."""
+INVOICE_LENGTH: Final = 400
+"""Characters of an invoice whose price is only asked for."""
+TOKEN_LENGTH: Final = 700
+"""Characters of a token for each locked stamp in it."""
 BODY_LIMIT: Final = 32 * 1024
 """Characters of a ciphertext's letter."""
 
@@ -94,7 +103,8 @@ class Sale:
     hold: bool
     """Whether it has to be settled (`settle`) after the buyer has paid."""
     receipts: tuple[Receipt, ...]
-    """Of the ciphertext, of the key where the office is trusted with it, and of the offer."""
+    """Of the ciphertext, of the key where the office is trusted with it, and of the offer; with `dry-run` their prices,
+    and there is no offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,8 @@ class Bought:
     text: str
     msat: int
     fee_msat: int
+    receipts: tuple[Receipt, ...] = ()
+    """Of the letter with locked stamps, where it was paid so."""
 
 
 class Offers:
@@ -129,6 +141,8 @@ class Offers:
 
     def __init__(self, desk: Desk, payments: Payments, locks: EcashLocks) -> None:
         self._desk, self._payments, self._locks, self._store = desk, payments, locks, desk.store
+        self._under_way: set[str] = set()
+        """Ids of the offers that are being made in this process."""
 
     # Selling
 
@@ -142,31 +156,79 @@ class Offers:
         valid: int = DAY,
         ecash: bool = False,
         trust_office: bool = False,
+        once: str | None = None,
+        dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> list[Sale]:
         """Offer a text to one buyer or several (npub, nprofile or hex), each for `sat`, payable for `valid` seconds.
 
         Everyone gets a ciphertext, a key and an invoice of his own; with `ecash` they pay with stamps of our mint
-        instead of Lightning, and `settle` takes them. Costs two stamps a buyer, three with `trust_office`. What was
-        begun and not finished is not paid for: repeat it. Raises WalletError, InvalidKey, InvalidInput, LetterTooLarge,
-        and as AsyncClient.send.
+        instead of Lightning, and `settle` takes them. Costs two stamps a buyer at each office, three with
+        `trust_office`; with `dry_run` nothing is made, sent or spent, and the receipts say what it would cost at most.
+
+        Nothing is posted or paid twice: the same call again, after an error or a crash, goes on with the same offers
+        until they are posted. With a key of your own (`once`, 1 to 200 characters, apart from those of
+        `AsyncClient.send`) this holds for a year and after that too: who has his offer gets no other, and buyers that
+        are new get theirs.
+
+        Raises WalletError, InvalidKey, InvalidInput, LetterTooLarge, OnceUsed, and as AsyncClient.send.
         """
         buyers = [await self._desk.people.key(each) for each in ([to] if isinstance(to, str) else to)]
         if not 0 < sat <= MAX_SAT or not 0 < valid <= 30 * DAY or not 0 < len(buyers) <= BUYERS:
             raise InvalidInput("a price is of 1 sat or more, an offer for 1 to 100 people and up to 30 days")
+        said = ("offer", text, sat, description, valid, ecash, trust_office)
+        note = note_of(self._desk.identity.secret, b"", once, *said)
         sales: list[Sale] = []
         for number, buyer in enumerate(buyers):
             if on_progress is not None:
                 on_progress("making offers", number, len(buyers))
-            asking = self._ask(sat, valid) if ecash else self._invoice(sat * MSAT, valid, trust_office)
-            key, made = await asking
-            sales.append(await self._sell(buyer, text, sat, description, valid, key, made, patience))
+
+            async def make(buyer: bytes = buyer) -> tuple[sale_book.Begun, Made]:
+                if dry_run:
+                    key, made = _guess(sat, valid, ecash, trust_office, self._desk.now())
+                else:
+                    asking = self._ask(sat, valid) if ecash else self._invoice(sat * MSAT, valid, trust_office)
+                    key, made = await asking
+                return self._make(buyer, text, sat, description, valid, key, made)
+
+            if dry_run:
+                begun, _ = await make()
+                price = self._desk.dispatch.price
+                receipts = tuple([await price([each]) for each in begun.letters])
+                sales.append(Sale("", nip19.encode_npub(buyer), sat, begun.expires_at, "", begun.hold, receipts))
+            else:
+                sales.append(await self._sell(buyer, note, make, patience))
         return sales
 
     async def _sell(
-        self, buyer: bytes, text: str, sat: int, description: str, valid: int, key: bytes, made: Made, patience: float
+        self,
+        buyer: bytes,
+        note: Note,
+        make: Callable[[], Awaitable[tuple[sale_book.Begun, Made]]],
+        patience: float,
     ) -> Sale:
+        now = self._desk.now()
+        begun = await self._store.run(sale_book.known_on, note, buyer.hex(), now, frozenset(self._under_way))
+        if begun is None:
+            fresh, made = await make()
+            begun = await self._store.run(sale_book.begin_on, note, fresh, fresh.sat * MSAT, made, now)
+        own = begun.id
+        self._under_way.add(own)
+        try:
+            if begun.posted:
+                receipts = tuple([await self._desk.dispatch.known(each) for each in begun.posted])
+            else:
+                receipts = await self._post(begun, patience)
+        finally:
+            self._under_way.discard(own)
+        npub = nip19.encode_npub(buyer)
+        return Sale(begun.id, npub, begun.sat, begun.expires_at, begun.text, begun.hold, receipts)
+
+    def _make(
+        self, buyer: bytes, text: str, sat: int, description: str, valid: int, key: bytes, made: Made
+    ) -> tuple[sale_book.Begun, Made]:
+        """The letters of a sale, and its invoice as it is kept."""
         desk, identity = self._desk, self._desk.identity
         sealed = seal_text(text, key, new_secret(), buyer, secrets.token_bytes(32))
         body = desk.letter(buyer, _base64(sealed.ciphertext), kind=KIND_CIPHERTEXT, keep=valid)
@@ -190,19 +252,23 @@ class Offers:
             )
         letters.append(desk.letter(buyer, encode_offer(offer), kind=KIND_OFFER, keep=valid))
         kept = Made(made.request, made.payment_hash, made.expires_at, key if made.hold else None, made.hold)
-        await self._store.run(trade.add_invoice_on, "offer", offer.id.hex(), buyer.hex(), offer.msat, kept, desk.now())
-        receipts = await self._post(letters, patience)
-        npub = nip19.encode_npub(buyer)
-        return Sale(offer.id.hex(), npub, sat, offer.expires_at, encode_offer(offer), made.hold, receipts)
+        events = [each.event for each in letters]
+        text = encode_offer(offer)
+        return sale_book.Begun(offer.id.hex(), buyer.hex(), text, sat, made.hold, offer.expires_at, events), kept
 
-    async def _post(self, letters: Sequence[Letter], patience: float) -> tuple[Receipt, ...]:
+    async def _post(self, begun: sale_book.Begun, patience: float) -> tuple[Receipt, ...]:
         """The offer goes last, and only when what it names is stored."""
         receipts: list[Receipt] = []
-        for letter in letters:
-            receipt = await self._desk.post(letter.event, patience)
-            if receipt.error is not None:
-                raise receipt.error
-            receipts.append(receipt)
+        try:
+            for event in begun.letters:
+                receipt = await self._desk.post(event, patience)
+                if receipt.error is not None:
+                    raise receipt.error
+                receipts.append(receipt)
+        except PennypostError:
+            await self._store.run(sale_book.give_up_on, begun)
+            raise
+        await self._store.run(sale_book.done_on, begun)
         return tuple(receipts)
 
     async def _ask(self, sat: int, valid: int) -> tuple[bytes, Made]:
@@ -293,7 +359,15 @@ class Offers:
             )
         return listed
 
-    async def buy(self, offer: str, *, most: int = MOST, trust_office: bool = False, wait: float = WAIT) -> Bought:
+    async def buy(
+        self,
+        offer: str,
+        *,
+        most: int = MOST,
+        trust_office: bool = False,
+        dry_run: bool = False,
+        wait: float = WAIT,
+    ) -> Bought:
         """Pay for an offer, named by its text (ppo1…) or the beginning of its id, and open what was paid for.
 
         At most `most` sat; nothing is paid before everything that can be verified is (`check_offer`), and for one
@@ -301,7 +375,12 @@ class Offers:
         seller had signed something else; PaymentUnknown, NotAnswered: the same call again goes on; after any other
         error nothing was paid. An offer for ecash is paid with stamps locked to its key, and its seller has `wait`
         seconds to take them; stamps that he never takes come back by `refunds`.
+
+        With `dry_run` nothing is filed, fetched, checked or paid: `msat` is the price of an offer that is known here,
+        or given by its text, `fee_msat` the most that the payment's fees may be.
         """
+        if dry_run:
+            return await self._price(await self._find(offer, keep=False))
         chosen = await self._find(offer)
         identity, ciphertext = self._desk.identity, await self._ciphertext(chosen)
         begun = await self._begun(chosen)
@@ -317,8 +396,9 @@ class Offers:
             trust_office=trust_office or begun,
         )
         await self._store.run(trade.take_offer_on, chosen.id.hex(), ciphertext)
+        receipts: tuple[Receipt, ...] = ()
         if isinstance(asked, EcashAsk):
-            key, fee = await self._pay_ecash(chosen, asked, wait), 0
+            (key, receipts), fee = await self._pay_ecash(chosen, asked, wait), 0
         else:
             payment = await self._payments.pay(chosen.invoice, chosen.msat)
             key, fee = payment.preimage, payment.fee_msat
@@ -333,7 +413,19 @@ class Offers:
             raise
         await self._store.run(trade.end_offer_on, chosen.id.hex(), "read")
         npub = nip19.encode_npub(chosen.seller)
-        return Bought(chosen.id.hex(), npub, text, chosen.msat, fee)
+        return Bought(chosen.id.hex(), npub, text, chosen.msat, fee, receipts)
+
+    async def _price(self, offer: Offer) -> Bought:
+        """What an offer costs: its price and fees, or its price and the stamps of the letter with locked stamps."""
+        asked, seller = payment_of(offer), nip19.encode_npub(offer.seller)
+        if not isinstance(asked, EcashAsk):
+            return Bought(offer.id.hex(), seller, "", offer.msat, fee_limit(offer.msat))
+        sizes = ledger.denominations(offer.msat // MSAT, 0)
+        content = msgspec.json.encode({"offer": offer.id.hex(), "token": "x" * TOKEN_LENGTH * len(sizes)}).decode()
+        keep = min(30 * DAY, max(3_600, offer.expires_at + ecash_lock.CLAIM_FOR - self._desk.now()))
+        letter = self._desk.letter(offer.seller, content, kind=KIND_ECASH, keep=keep)
+        price = await self._desk.dispatch.price([letter.event])
+        return Bought(offer.id.hex(), seller, "", offer.msat, 0, (price,))
 
     async def _begun(self, offer: Offer) -> bool:
         """Whether it was paid, or its payment is under way. Raises PaymentUnknown while that is not known."""
@@ -343,8 +435,11 @@ class Offers:
             return row is not None and row.state != "begun"
         return await self._payments.outcome(asked.payment_hash) is not None
 
-    async def _pay_ecash(self, offer: Offer, asked: EcashAsk, wait: float) -> bytes:
-        """K, for stamps locked to its hash, once. Raises NotAnswered while the seller has not taken them."""
+    async def _pay_ecash(self, offer: Offer, asked: EcashAsk, wait: float) -> tuple[bytes, tuple[Receipt, ...]]:
+        """K, for stamps locked to its hash, once, and the receipt of the letter with them.
+
+        Raises NotAnswered while the seller has not taken them.
+        """
         desk, sat = self._desk, offer.msat // MSAT
         if asked.mint != await self._locks.mint.name([asked.mint]):
             raise OtherMint
@@ -364,17 +459,18 @@ class Offers:
             letter = desk.letter(offer.seller, content, kind=KIND_ECASH, keep=keep)
             await self._store.run(ecash_lock.letter_on, offer.key_hash, letter.event)
             row = await self._locks.find(offer.key_hash) or row
+        receipts: tuple[Receipt, ...] = ()
         if row.event is not None and row.state == "locked":
-            receipt = await desk.post(row.event, wait)
-            if receipt.error is not None:
-                raise receipt.error
+            receipts = (await desk.post(row.event, wait),)
+            if receipts[0].error is not None:
+                raise receipts[0].error
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         while True:
             key = await self._locks.preimage(row)
             if key is not None:
                 await self._store.run(ecash_lock.end_on, offer.key_hash, "spent")
-                return key
+                return key, receipts
             if row.state == "refunded":
                 raise OfferExpired("the seller did not take the stamps, and you had them back")
             if loop.time() >= deadline:
@@ -388,16 +484,18 @@ class Offers:
             back += await self._locks.refund(row, _own_key(self._desk.identity.secret, b"refund", row.key_hash))
         return back
 
-    async def _find(self, named: str) -> Offer:
+    async def _find(self, named: str, *, keep: bool = True) -> Offer:
+        """The offer of a text, or of the beginning of an id; with `keep` it is filed, and what has come looked at."""
         named = named.strip()
         if named.startswith(PREFIX):
             offer = parse_offer(named)
-            await self._store.run(trade.add_offer_on, offer, self._desk.now())
+            if keep:
+                await self._store.run(trade.add_offer_on, offer, self._desk.now())
             return offer
         if not named or not all(digit in "0123456789abcdef" for digit in named) or len(named) > 64:
             raise InvalidOffer("name it by its text (ppo1…), or by the beginning of its id")
         found = await self._store.run(trade.offers_on, named)
-        if not found:
+        if not found and keep:
             await self._desk.file()
             found = await self._store.run(trade.offers_on, named)
         if len(found) != 1:
@@ -409,26 +507,47 @@ class Offers:
         return kept if kept is not None else await self._fetch(offer, offer.letter)
 
     async def _fetch(self, offer: Offer, author: bytes) -> bytes:
-        """What the seller's letter by this one-time key holds."""
-        for event in await self._desk.office.letters([author]):
-            found = self._desk.open(event)
-            if found is None or found[0] != offer.seller or found[1].kind != KIND_CIPHERTEXT:
-                continue
-            content = found[1].content
-            try:
-                return urlsafe_b64decode(content + "=" * (-len(content) % 4)) if len(content) <= BODY_LIMIT else b""
-            except ValueError:
-                raise InvalidOffer("its ciphertext is damaged") from None
+        """What the seller's letter by this one-time key holds, of the first office that has it."""
+        async with aclosing(self._desk.fetch(author)) as events:
+            async for _, event in events:
+                found = self._desk.open(event)
+                if found is None or found[0] != offer.seller or found[1].kind != KIND_CIPHERTEXT:
+                    continue
+                content = found[1].content
+                try:
+                    return urlsafe_b64decode(content + "=" * (-len(content) % 4)) if len(content) <= BODY_LIMIT else b""
+                except ValueError:
+                    raise InvalidOffer("its ciphertext is damaged") from None
         raise InvalidOffer("what it names is not at this office")
 
     async def _dropped(self, offer: Offer, preimage: bytes) -> bytes:
-        """K, out of the office's hands. Raises NotAnswered: what was paid stays paid, and the same call tries again."""
+        """K, out of the hands of the first office that has it.
+
+        Raises NotAnswered: what was paid stays paid, and the same call tries again.
+        """
         hold = hold_tag(_payment_hash(offer), offer.id)
-        try:
-            await self._desk.office.release(hold, preimage, offer.id)
-            return await self._fetch(offer, offer.drop)
-        except (HoldUnknown, InvalidOffer):
-            raise NotAnswered("the office does not hand out the key that was paid for") from None
+        silent: PennypostError | None = None
+        for office in self._desk.offices:
+            try:
+                await office.release(hold, preimage, offer.id)
+                return await self._fetch(offer, offer.drop)
+            except (HoldUnknown, InvalidOffer):
+                continue
+            except PennypostError as error:
+                silent = error
+        if silent is not None:
+            raise silent
+        raise NotAnswered("the office does not hand out the key that was paid for")
+
+
+def _guess(sat: int, valid: int, ecash: bool, trust_office: bool, now: int) -> tuple[bytes, Made]:
+    """A key and an invoice for the size of an offer whose price is asked for: nothing is asked of wallet or mint."""
+    key = secrets.token_bytes(32)
+    if ecash:
+        return key, Made(f"{ECASH}{'02' * 33}@{'x' * 40}", sha256(key).digest(), now + valid, key, hold=True)
+    # With `trust_office` the wallet may be one that cannot, and then there is a letter more.
+    payment_hash = bytes(32) if trust_office else sha256(key).digest()
+    return key, Made("lnbc" + "q" * INVOICE_LENGTH, payment_hash, now + valid, None)
 
 
 def _payment_hash(offer: Offer) -> bytes:

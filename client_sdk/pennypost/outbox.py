@@ -6,7 +6,8 @@
                  └─────▶ refused        the stamp is given back, to be swapped before it is used again
 
 One letter, one office, one frame: a repeat carries the same event with the same stamp, so it can be paid for only once.
-Drafts are letters to several offices, or with a key, that are not stamped yet (dispatch.py).
+Drafts are not stamped yet: a letter is drafted at all its offices at once (dispatch.py). A letter that was held and
+paid for is released as soon as the office has it (releases.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from pennypost import ledger, letters
+from pennypost import ledger, letters, releases
 from pennypost.exchange import Exchange, Progress
 from pennypost.line import refusal
 from pennypost.mail import ACCEPTED, DRY_RUN, DUPLICATE, REASON, Receipt
@@ -29,6 +30,7 @@ from pennypost.protocol.errors import (
     OfficeMisbehaves,
     OfficeUnreachable,
     PennypostError,
+    PolicyError,
     PriceTooHigh,
     ServerError,
     StampRequired,
@@ -90,35 +92,22 @@ class Outbox:
         """The office's address."""
         return self._office.url
 
-    async def send(self, event: Event, patience: float, on_progress: Progress | None = None) -> Receipt:
-        """Post an event, stamped as the office asks; one that was posted before is not posted or paid again.
-
-        Raises NotEnoughStamps, PriceTooHigh and OtherMint before anything is sent; OfficeUnreachable, ServerError or
-        TooMany after `patience` seconds: the letter stays in the outbox then, and `flush` sends it.
-        """
-        self._under_way.add(event.id)
-        try:
-            known = await self._store.run(known_on, event.id, self.url)
-            if isinstance(known, Receipt) and known.accepted:
-                return known
-            letter = known if isinstance(known, Letter) else Letter(event, self.url)
-            return await self._send(letter, patience, on_progress)
-        finally:
-            self._under_way.discard(event.id)
-
     async def go_on(
         self, event_id: str, patience: float, on_progress: Progress | None, enough: asyncio.Event
     ) -> Receipt | None:
-        """Send a letter that was drafted; of one that has its answer, what that was. Raises as `send`.
+        """Send a letter that was drafted; of one that has its answer, what that was. One that was sent before is not
+        paid again.
 
         None where this office was never to have it. When `enough` is set another office has the letter, and nobody
-        waits any longer for one that does not answer.
+        waits any longer for one that does not answer. Raises NotEnoughStamps, PriceTooHigh and OtherMint before
+        anything is sent; OfficeUnreachable, ServerError or TooMany after `patience` seconds: the letter stays in the
+        outbox then, and `flush` sends it.
         """
         known = await self._store.run(known_on, event_id, self.url)
         return await self._send(known, patience, on_progress, enough) if isinstance(known, Letter) else known
 
     async def price(self, event: Event) -> Receipt:
-        """What `send` would cost now, with the code `dry-run`; nothing is reserved, written or sent.
+        """What a letter would cost now, with the code `dry-run`; nothing is reserved, written or sent.
 
         Raises OfficeUnreachable, OfficeMisbehaves; OtherMint where this wallet's stamps are not taken.
         """
@@ -128,7 +117,7 @@ class Outbox:
     async def flush(self, patience: float = PATIENCE) -> list[Receipt]:
         """Send what an earlier run left without an answer: the receipts. What fails stays for later.
 
-        Raises as `send` where nothing has an answer now.
+        Raises as `go_on` where nothing has an answer now.
         """
         await self._store.run(drop_expired_on, self._exchange.now())
         receipts: list[Receipt] = []
@@ -145,9 +134,42 @@ class Outbox:
                         break
                 finally:
                     self._under_way.discard(letter.event.id)
+        if not isinstance(failure, PASSING):
+            try:
+                await self.release()
+            except PennypostError as error:
+                failure = failure or error
         if failure is not None and not receipts:
             raise failure
         return receipts
+
+    async def release(self) -> list[str]:
+        """Have the office show what was paid for of the letters it holds: their event ids.
+
+        Each is tried before the first failure is raised: what the office refuses is not asked again, the rest is.
+        """
+        released: list[str] = []
+        failure: PennypostError | None = None
+        for each in await self._store.run(releases.due_on, self.url, self._exchange.now()):
+            try:
+                await self._office.release(each.hold, each.preimage, each.identifier)
+                released.append(each.event_id)
+            except PolicyError as error:
+                if not each.stored:
+                    # The letter has not come there yet.
+                    continue
+                failure = failure or error
+            except PennypostError as error:
+                failure = failure or error
+                continue
+            await self._store.run(releases.done_on, each)
+        if failure is not None:
+            raise failure
+        return released
+
+    async def close(self) -> None:
+        """Close the office's connections."""
+        await self._office.close()
 
     async def _send(
         self,
@@ -323,6 +345,14 @@ def join_on(connection: sqlite3.Connection, event_ids: Sequence[str], offices: S
         if content is not None and not {office for office, _ in rows} & set(offices):
             for office in offices:
                 write_letter_on(connection, Letter(parse_event(content), office, state="drafted"), [], now)
+
+
+def draft_on(connection: sqlite3.Connection, event: Event, offices: Sequence[str], now: int) -> None:
+    """A letter to these offices, where none of them has it or is to have it; one that they all refused begins anew."""
+    known = [known_on(connection, event.id, office) for office in offices]
+    if not any(isinstance(each, Letter) or (each is not None and each.accepted) for each in known):
+        for office in offices:
+            write_letter_on(connection, Letter(event, office, state="drafted"), [], now)
 
 
 def waiting_on(connection: sqlite3.Connection, office: str) -> list[Letter]:

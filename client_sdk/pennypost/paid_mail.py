@@ -2,6 +2,7 @@
 
     send     request ─▶ sealed invoice ─▶ check_invoice ─▶ paid, once ─▶ letter with the preimage inside
              hold: the letter is posted first and held, and released with the preimage after the payment
+             letters go to every office, the payment is one; each office that holds the letter releases it
     answer   requests ─▶ by rule or by hand ─▶ invoice whose description hash is the request's id ─▶ sealed answer
     mark     letter that came ─▶ preimage of an invoice of ours? ─▶ what was paid with it, once
 
@@ -17,10 +18,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pennypost import trade
-from pennypost.desk import DAY, Desk
+from pennypost import releases, trade
+from pennypost.desk import DAY, Desk, Letter
 from pennypost.exchange import Progress
-from pennypost.lightning import Stage
+from pennypost.letters import Note, note_of
+from pennypost.lightning import Stage, fee_limit
 from pennypost.mail import Mail, Receipt
 from pennypost.outbox import PATIENCE
 from pennypost.payments import Payment, Payments
@@ -62,16 +64,22 @@ ASKED_FOR: Final = 3_600
 """Seconds in which a request wants its answer."""
 ANSWERS: Final = 1_000
 """Requests that one run answers by itself, unless told otherwise."""
+INVOICE_LENGTH: Final = 400
+"""Characters of an invoice whose price is only asked for."""
 INVOICE_FOR: Final = 3_600
 """Seconds in which our invoice can be paid."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaidReceipt:
-    """What became of a message that was paid for; amounts in msat."""
+    """What became of a message that was paid for; amounts in msat.
+
+    With the code `dry-run` in its receipt `msat` and `fee_msat` are the most that it may cost.
+    """
 
     request: str
     receipt: Receipt
+    """Of the message; with `dry-run` of request and message together."""
     msat: int
     fee_msat: int
     payment_hash: str
@@ -95,16 +103,23 @@ class PaidMail:
         about: str = "",
         hold: bool = False,
         keep: int = 30 * DAY,
+        once: str | None = None,
+        dry_run: bool = False,
         wait: float = WAIT,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> PaidReceipt:
         """Pay somebody `sat` (0: what he asks, up to `most`) with a message that only he can read.
 
-        `about` is all that he sees before he answers. With `hold` the letter waits at the office and is released after
-        the payment, so that the office attests it. The same call again goes on with what an earlier one left. Raises
-        NotAnswered after `wait` seconds without an invoice, PaymentUnknown; after InvoiceMismatch, AmountTooHigh,
-        OfferExpired and other WalletErrors nothing was paid, and as AsyncClient.send.
+        `about` is all that he sees before he answers. With `hold` the letter waits at the offices and is released after
+        the payment, so that they attest it; one that is away then releases it with the next `flush`.
+
+        Nothing is paid or posted twice: the same call again goes on with what an earlier one left. With a key of your
+        own (`once`, 1 to 200 characters, apart from those of `AsyncClient.send`) this holds for a year and after it is
+        done too: the same call again pays nothing and says `duplicate`. With `dry_run` nothing is asked, sent or paid.
+
+        Raises NotAnswered after `wait` seconds without an invoice, PaymentUnknown, OnceUsed; after InvoiceMismatch,
+        AmountTooHigh, OfferExpired and other WalletErrors nothing was paid, and as AsyncClient.send.
         """
         receiver = await self._desk.people.key(to)
         if not 0 <= sat <= MAX_SAT or not 0 < most <= MAX_SAT or len(about) > MAX_ABOUT:
@@ -112,10 +127,28 @@ class PaidMail:
         if sat > most:
             raise AmountTooHigh
         # A letter that is too long is refused before anything is asked or paid.
-        self._desk.letter(receiver, text, keep=keep, tags=[proof_tag("0" * 64, bytes(32))])
+        tag = [proof_tag("0" * 64)] if hold else [proof_tag("0" * 64, bytes(32))]
+        letter = self._desk.letter(receiver, text, keep=keep, tags=tag, hold=bytes(32) if hold else None)
+        if dry_run:
+            request = self._request(receiver, sat * MSAT, about)
+            price = await self._desk.dispatch.price([request.event, letter.event])
+            msat = (sat or most) * MSAT
+            return PaidReceipt("", price, msat, fee_limit(msat), "")
         _ = self._payments.wallet
-        ask = await self._ask(receiver, text, sat * MSAT, most * MSAT, about, hold, keep)
+        said = ("paid", text, sat, hold, keep)
+        note = note_of(self._desk.identity.secret, receiver, once, *said)
+        ask = await self._ask(receiver, text, sat * MSAT, most * MSAT, about, hold, keep, note)
+        if ask.state == "sent":
+            return await self._again(ask)
         return await self._go_on(ask, wait, patience, on_progress)
+
+    async def _again(self, ask: Ask) -> PaidReceipt:
+        """What became of a message that an earlier call paid for."""
+        assert ask.invoice is not None
+        payment = await self._payments.outcome(parse_invoice(ask.invoice).payment_hash)
+        assert payment is not None
+        receipt = await self._desk.dispatch.known(await self._store.run(trade.letter_of_ask_on, ask.id))
+        return PaidReceipt(ask.id, receipt, payment.msat, payment.fee_msat, payment.payment_hash.hex())
 
     async def finish(self, *, patience: float = PATIENCE) -> list[PaidReceipt]:
         """Post what earlier runs paid for; nothing is paid here.
@@ -137,14 +170,20 @@ class PaidMail:
             raise failure
         return done
 
-    async def _ask(self, receiver: bytes, text: str, msat: int, most: int, about: str, hold: bool, keep: int) -> Ask:
-        wanted = (receiver.hex(), text, msat, hold, keep)
-        for each in await self._store.run(trade.unfinished_on, self._desk.now()):
-            if (each.receiver, each.text, each.msat, each.hold, each.keep) == wanted:
-                return replace(each, most=most)
+    def _request(self, receiver: bytes, msat: int, about: str) -> Letter:
+        expires_at = self._desk.now() + ASKED_FOR
+        content = encode_request(InvoiceRequest(msat, expires_at, about, secrets.token_hex(16)))
+        return self._desk.letter(receiver, content, kind=KIND_REQUEST, keep=DAY)
+
+    async def _ask(
+        self, receiver: bytes, text: str, msat: int, most: int, about: str, hold: bool, keep: int, note: Note
+    ) -> Ask:
         now = self._desk.now()
-        content = encode_request(InvoiceRequest(msat, now + ASKED_FOR, about, secrets.token_hex(16)))
-        letter = self._desk.letter(receiver, content, kind=KIND_REQUEST, keep=DAY)
+        wanted = (receiver.hex(), text, msat, hold, keep)
+        known = await self._store.run(trade.known_ask_on, note, wanted, now)
+        if known is not None:
+            return replace(known, most=most)
+        letter = self._request(receiver, msat, about)
         ask = Ask(
             letter.rumor.id,
             receiver.hex(),
@@ -158,8 +197,7 @@ class PaidMail:
             letter.event,
             now + ASKED_FOR + INVOICE_FOR,
         )
-        await self._store.run(trade.add_ask_on, ask, now)
-        return ask
+        return await self._store.run(trade.add_ask_on, ask, note, now)
 
     async def _go_on(self, ask: Ask, wait: float, patience: float, on_progress: Progress | None) -> PaidReceipt:
         if ask.state == "asking":
@@ -244,7 +282,8 @@ class PaidMail:
         if ask.hold:
             request = bytes.fromhex(ask.id)
             tag = hold_tag(payment.payment_hash, request)
-            await self._desk.office.release(tag, payment.preimage, request)
+            await self._store.run(releases.owe_on, event, tag, payment.preimage, request)
+            await self._desk.dispatch.release(event.id)
         await self._store.run(trade.step_on, ask.id, "sent")
         return PaidReceipt(ask.id, receipt, payment.msat, payment.fee_msat, payment.payment_hash.hex())
 
@@ -255,12 +294,17 @@ class PaidMail:
         await self._desk.file()
         return await self._store.run(trade.requests_on, self._desk.now())
 
-    async def answer(self, request: str, sat: int = 0, *, patience: float = PATIENCE) -> Receipt:
+    async def answer(self, request: str, sat: int = 0, *, dry_run: bool = False, patience: float = PATIENCE) -> Receipt:
         """Send the invoice for a request: over what it offers, or over `sat` where it leaves the price to us.
 
-        The same call again sends the same invoice. Raises NotFound, InvalidInput without an amount, WalletError.
+        The same call again sends the same letter. With `dry_run` no invoice is made and nothing sent: `stamps` say what
+        it would cost. Raises NotFound, InvalidInput without an amount, WalletError.
         """
         for each in await self._store.run(trade.requests_on, self._desk.now()):
+            if each.id == request and dry_run:
+                content = encode_answer(InvoiceAnswer(each.id, "lnbc" + "q" * INVOICE_LENGTH))
+                letter = self._desk.letter(bytes.fromhex(each.sender), content, kind=KIND_INVOICE, keep=DAY)
+                return await self._desk.dispatch.price([letter.event])
             if each.id == request:
                 return await self._answer(each, each.msat or sat * MSAT, patience)
         raise NotFound("no such request, or its time is over")
@@ -276,7 +320,7 @@ class PaidMail:
         """Answer each request that offers `price` sat or more, or leaves the price to us; others in silence not.
 
         `watch` goes on; it ends after `limit` answers, for each costs a stamp and whoever asks need not pay. Yields
-        what was answered. Raises WalletError, OfficeUnreachable.
+        what was answered, with its receipt. Raises WalletError, OfficeUnreachable.
         """
         if not 0 < price <= MAX_SAT:
             raise InvalidInput("a price is of 1 sat or more")
@@ -296,9 +340,9 @@ class PaidMail:
                     continue
                 if count >= limit:
                     return
-                await self._answer(each, each.msat or price * MSAT, patience)
+                receipt = await self._answer(each, each.msat or price * MSAT, patience)
                 count += 1
-                yield each
+                yield replace(each, receipt=receipt)
             if not watch:
                 return
 
@@ -317,7 +361,8 @@ class PaidMail:
             assert known is not None
         content = encode_answer(InvoiceAnswer(request.id, known.request))
         letter = self._desk.letter(bytes.fromhex(request.sender), content, kind=KIND_INVOICE, keep=DAY)
-        receipt = await self._desk.post(letter.event, patience)
+        event = await self._store.run(trade.answer_on, request.id, letter.event)
+        receipt = await self._desk.post(event, patience)
         if receipt.error is not None:
             raise receipt.error
         await self._store.run(trade.answered_on, request.id, "answered")

@@ -185,6 +185,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE asks ADD COLUMN once TEXT;
     ALTER TABLE asks ADD COLUMN digest BLOB;
+    ALTER TABLE asks ADD COLUMN letter TEXT;
     CREATE UNIQUE INDEX asks_once ON asks (once) WHERE once IS NOT NULL;
     ALTER TABLE requests ADD COLUMN event BLOB;
     ALTER TABLE channel_places ADD COLUMN read_at INTEGER NOT NULL DEFAULT 0;

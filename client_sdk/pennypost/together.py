@@ -1,4 +1,4 @@
-"""Several places read as one: every office of a home, in every mode.
+"""Several places read as one: every office of a home, in every mode, its letters or the posts of its channels.
 
     Inbox of office 1 ─┐
     Inbox of office 2 ─┼─▶ each letter once, as they come        each has its own place in its own feed
@@ -12,17 +12,21 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-from pennypost.mail import Mail
 from pennypost.nip17 import merged
 from pennypost.protocol.errors import PennypostError
 
-Source = tuple[str, AsyncGenerator[Mail]]
-"""The address of an office, and its letters."""
+if TYPE_CHECKING:
+    from pennypost.channels.reader import Post
+    from pennypost.mail import Mail
+
+T = TypeVar("T", bound="Mail | Post")
 
 
-async def together(sources: Sequence[Source], tell: Callable[[str], None]) -> AsyncGenerator[Mail]:
-    """The letters of all `sources`, each once. `tell` is told, in a sentence, which office failed.
+async def together(sources: Sequence[tuple[str, AsyncGenerator[T]]], tell: Callable[[str], None]) -> AsyncGenerator[T]:
+    """The letters of all `sources` (the address of an office, and what it has), each once. `tell` is told, in a
+    sentence, which office failed.
 
     Raises the failure of the first where all failed.
     """
@@ -39,8 +43,8 @@ async def together(sources: Sequence[Source], tell: Callable[[str], None]) -> As
 
 
 async def _guarded(
-    url: str, source: AsyncGenerator[Mail], failures: list[PennypostError], tell: Callable[[str], None]
-) -> AsyncGenerator[Mail]:
+    url: str, source: AsyncGenerator[T], failures: list[PennypostError], tell: Callable[[str], None]
+) -> AsyncGenerator[T]:
     try:
         async with aclosing(source):
             async for mail in source:

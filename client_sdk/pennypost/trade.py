@@ -2,8 +2,8 @@
 
     invoices    what others pay us        open ─▶ held ─▶ settled · over       claimed_by: the one message it paid for
     offers      what we may buy           new ─▶ taken ─▶ read · garbage
-    asks        messages of ours to pay   asking ─▶ paying ─▶ paid ─▶ sent · over
-    requests    what others ask us        open ─▶ answered · refused
+    asks        messages of ours to pay   asking ─▶ paying ─▶ paid ─▶ sent · over        a key (`once`): for a year
+    requests    what others ask us        open ─▶ answered · refused                     the answer before it is posted
 
 Amounts are in msat, times in Unix seconds. What strangers fill is bounded: OPEN rows, and what is over is deleted.
 """
@@ -14,7 +14,10 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from pennypost.letters import ONCE_FOR, Note
 from pennypost.lightning import Made
+from pennypost.mail import Receipt
+from pennypost.protocol.errors import OnceUsed
 from pennypost.protocol.event import Event, event_json, parse_event
 from pennypost.protocol.invoice_request import InvoiceAnswer, InvoiceRequest, Proof, proves_payment
 from pennypost.protocol.offer import Offer, encode_offer
@@ -62,13 +65,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody asks for an invoice, to pay for a message: `msat` is what he offers, 0: what we want."""
+    """Somebody asks for an invoice, to pay for a message: `msat` is what he offers, 0: what we want.
+
+    `receipt` is of the answer, where it was sent just now.
+    """
 
     id: str
     sender: str
     msat: int
     about: str
     expires_at: int
+    receipt: Receipt | None = None
 
 
 # Invoices of ours
@@ -219,12 +226,21 @@ def end_offer_on(connection: sqlite3.Connection, offer: str, state: str) -> None
 _ASK = "id, receiver, msat, most, text, hold, keep, state, invoice, event, expires_at"
 
 
-def add_ask_on(connection: sqlite3.Connection, ask: Ask, now: int) -> None:
-    """Write a message that asks for its invoice."""
-    connection.execute("DELETE FROM asks WHERE state IN ('sent', 'over') AND created_at < ?", (now - KEPT,))
+def add_ask_on(connection: sqlite3.Connection, ask: Ask, note: Note, now: int) -> Ask:
+    """Write a message that asks for its invoice; what is there already, where another call with its key was faster.
+
+    Raises OnceUsed.
+    """
+    known = None if note.once is None else keyed_ask_on(connection, note)
+    if known is not None:
+        return known
     connection.execute(
-        "INSERT INTO asks (id, receiver, msat, most, text, hold, keep, state, event, expires_at, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 'asking', ?, ?, ?)",
+        "DELETE FROM asks WHERE state IN ('sent', 'over') AND created_at < CASE WHEN once IS NULL THEN ? ELSE ? END",
+        (now - KEPT, now - ONCE_FOR),
+    )
+    connection.execute(
+        "INSERT INTO asks (id, receiver, msat, most, text, hold, keep, state, event, expires_at, created_at, once,"
+        " digest) VALUES (?, ?, ?, ?, ?, ?, ?, 'asking', ?, ?, ?, ?, ?)",
         (
             ask.id,
             ask.receiver,
@@ -236,8 +252,41 @@ def add_ask_on(connection: sqlite3.Connection, ask: Ask, now: int) -> None:
             None if ask.event is None else event_json(ask.event),
             ask.expires_at,
             now,
+            note.once,
+            note.digest,
         ),
     )
+    return ask
+
+
+def known_ask_on(connection: sqlite3.Connection, note: Note, wanted: tuple[object, ...], now: int) -> Ask | None:
+    """The same call made before: by its key, whatever became of it; else one that is not sent yet and is `wanted`:
+    receiver, text, msat, hold, keep. Raises OnceUsed for a key that another message had.
+    """
+    unfinished = unfinished_on(connection, now)
+    if note.once is not None:
+        return keyed_ask_on(connection, note)
+    keyed = {id for (id,) in connection.execute("SELECT id FROM asks WHERE once IS NOT NULL")}
+    for each in unfinished:
+        if each.id not in keyed and (each.receiver, each.text, each.msat, each.hold, each.keep) == wanted:
+            return each
+    return None
+
+
+def keyed_ask_on(connection: sqlite3.Connection, note: Note) -> Ask | None:
+    """The message of a key. Raises OnceUsed where it was another."""
+    row = connection.execute("SELECT id, digest FROM asks WHERE once = ?", (note.once,)).fetchone()
+    if row is None:
+        return None
+    if row[1] != note.digest:
+        raise OnceUsed
+    return ask_on(connection, row[0])
+
+
+def letter_of_ask_on(connection: sqlite3.Connection, id: str) -> str:
+    """The id of the event that carries a message; empty where it was never made."""
+    row = connection.execute("SELECT coalesce(letter, '') FROM asks WHERE id = ?", (id,)).fetchone()
+    return row[0] if row else ""
 
 
 def ask_on(connection: sqlite3.Connection, id: str) -> Ask | None:
@@ -248,7 +297,7 @@ def ask_on(connection: sqlite3.Connection, id: str) -> Ask | None:
 
 def unfinished_on(connection: sqlite3.Connection, now: int) -> list[Ask]:
     """Messages not sent yet: those that were paid, and those that still may be."""
-    connection.execute("UPDATE asks SET state = 'over' WHERE state = 'asking' AND expires_at < ?", (now,))
+    connection.execute("UPDATE asks SET state = 'over', once = NULL WHERE state = 'asking' AND expires_at < ?", (now,))
     rows = connection.execute(
         f"SELECT {_ASK} FROM asks WHERE state IN ('asking', 'paying', 'paid') ORDER BY created_at, id"
     )
@@ -270,13 +319,17 @@ def add_answer_on(connection: sqlite3.Connection, sender: bytes, answer: Invoice
 
 
 def step_on(connection: sqlite3.Connection, id: str, state: str, event: Event | None = None) -> None:
-    """A message's next step; `event` is the letter to post. What is finished keeps no text."""
+    """A message's next step; `event` is the letter to post. What is finished keeps no text, and what was not paid
+    sets its key free.
+    """
     connection.execute(
-        "UPDATE asks SET state = ?, event = coalesce(?, event) WHERE id = ?",
-        (state, None if event is None else event_json(event), id),
+        "UPDATE asks SET state = ?, event = coalesce(?, event), letter = coalesce(?, letter) WHERE id = ?",
+        (state, *((None, None) if event is None else (event_json(event), event.id)), id),
     )
     if state in ("sent", "over"):
         connection.execute("UPDATE asks SET text = NULL, event = NULL WHERE id = ?", (id,))
+    if state == "over":
+        connection.execute("UPDATE asks SET once = NULL WHERE id = ?", (id,))
 
 
 # What others ask us
@@ -307,9 +360,18 @@ def requests_on(connection: sqlite3.Connection, now: int) -> list[Request]:
     return [Request(*row) for row in rows]
 
 
+def answer_on(connection: sqlite3.Connection, id: str, event: Event) -> Event:
+    """The letter that answers a request, written before it is posted: that of an earlier try where there was one."""
+    row = connection.execute("SELECT event FROM requests WHERE id = ?", (id,)).fetchone()
+    if row is not None and row[0] is not None:
+        return parse_event(row[0])
+    connection.execute("UPDATE requests SET event = ? WHERE id = ?", (event_json(event), id))
+    return event
+
+
 def answered_on(connection: sqlite3.Connection, id: str, state: str) -> None:
     """A request was answered, or refused in silence."""
-    connection.execute("UPDATE requests SET state = ? WHERE id = ?", (state, id))
+    connection.execute("UPDATE requests SET state = ?, event = NULL WHERE id = ?", (state, id))
 
 
 # The place in the feed

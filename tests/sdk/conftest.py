@@ -1,4 +1,4 @@
-"""One real office for all tests of the SDK, in this process, and clients of it."""
+"""One real office for all tests of the SDK, in this process, clients of it, and a second office as a process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from pennypost import AsyncClient, Sandbox, sandbox
 from tests.sdk.meddler import Meddler
+from tests.support.server import Server
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,13 @@ def office() -> Iterator[Sandbox]:
     """A mint, a post office and play money that settles at once."""
     with sandbox() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a second post office with a mint of its own, whose stamps alone it takes."""
+    with Server(tmp_path_factory.mktemp("other"), settings={"PLAY_SETTLE_AFTER": "0"}) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ async def test_held_letters_are_told_apart(client: Make, office: Sandbox, meddle
         randomness=secrets.token_bytes(RANDOMNESS),
         hold=secrets.token_bytes(32),
     )
-    assert (await alice._outbox.send(event, 20)).accepted
+    assert (await alice._dispatch.post(event, 20)).accepted
     assert [each.held for each in await found(office, key, meddler)] == [True]
 
 

@@ -520,7 +520,7 @@ async def test_very_many_letters_by_one_key_push_out_nobody(client: Make, monkey
             expiration=now + 3_600,
             randomness=secrets.token_bytes(RANDOMNESS),
         )
-        assert (await alice._outbox.send(event, 5)).accepted
+        assert (await alice._dispatch.post(event, 5)).accepted
     await alice.send(bob.npub, "after")
     found = await texts(bob)
     assert {"before", "after"} <= set(found) and len(found) == 7
@@ -529,7 +529,7 @@ async def test_very_many_letters_by_one_key_push_out_nobody(client: Make, monkey
 async def test_what_is_no_letter_is_passed_over_and_blocks_nothing(client: Make) -> None:
     alice, bob = await stamped(client, stamps=20), client()
     for event in bad_letters(alice, bob).values():
-        receipt = await alice._outbox.send(event, 5)
+        receipt = await alice._dispatch.post(event, 5)
         assert receipt.accepted
     await alice.send(bob.npub, "good")
     assert await texts(bob) == ["good"]

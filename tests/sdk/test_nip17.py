@@ -157,8 +157,8 @@ async def test_many_of_one_second(client: Make, monkeypatch: pytest.MonkeyPatch)
     alice, bob = await stamped(client, stamps=10), client()
     now = int(time.time())
     for number in range(4):
-        await alice._outbox.send(written(alice.identity.secret, bob.identity.pub, f"same {number}", at=now), 20)
-    await alice._outbox.send(written(alice.identity.secret, bob.identity.pub, "older", at=now - 100), 20)
+        await alice._dispatch.post(written(alice.identity.secret, bob.identity.pub, f"same {number}", at=now), 20)
+    await alice._dispatch.post(written(alice.identity.secret, bob.identity.pub, "older", at=now - 100), 20)
     found = await texts(bob)
     assert "older" in found and len(found) >= 3
 
@@ -224,7 +224,7 @@ async def test_watching_goes_on_through_failures(
 async def delivered(client: Make, *events: Event, receiver: AsyncClient) -> list[Mail]:
     alice = await stamped(client, stamps=len(events))
     for event in events:
-        receipt = await alice._outbox.send(event, 20)
+        receipt = await alice._dispatch.post(event, 20)
         assert receipt.accepted, receipt
     return await read(receiver)
 

@@ -33,7 +33,7 @@ from tests.sdk.test_mail import read
 from tests.sdk.test_offers import Purse, funds
 
 Make = Callable[..., AsyncClient]
-MOST_STEPS = 60
+MOST_STEPS = 80
 
 
 @pytest.fixture

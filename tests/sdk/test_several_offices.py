@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from pennypost.protocol.headers import encode_headers
 from pennypost.transport import Response, Transport
 from tests.sdk.deaths import Killed, kill_after_commit
 from tests.sdk.test_purse import Roads
-from tests.support.server import Server
 
 Make = Callable[..., AsyncClient]
 MOST_STEPS = 60
@@ -39,13 +38,6 @@ class Closed(Roads):
         if any(url.startswith(each) for each in self.closed):
             raise OfficeUnreachable
         return super()._road(url)
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a second post office with a mint of its own, whose stamps alone it takes."""
-    with Server(tmp_path_factory.mktemp("other"), settings={"PLAY_SETTLE_AFTER": "0"}) as server:
-        yield server.url
 
 
 @pytest.fixture

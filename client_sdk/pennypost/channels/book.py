@@ -2,14 +2,15 @@
 
 channels ─┬─ channel_keys        a chain for each generation, and single epochs that were bought
           └─ channel_members     of channels of our own: how far each member was told
-channel_places                   how far the feed was read, for each channel and for letters that tell of them
+channel_places                   how far each office's feed was read, and when to its end, for each channel and for
+                                 letters that tell of them
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,11 +99,14 @@ def take_on(
 
 def _take_key_on(connection: sqlite3.Connection, grant: Grant, now: int) -> None:
     sold = -1 if grant.epoch is None else grant.index
-    connection.execute(
+    added = connection.execute(
         "INSERT INTO channel_keys (channel, start, sold, period, position, key, box) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (channel, start, sold) DO NOTHING",
         (grant.channel, grant.start, sold, grant.period, grant.index, grant.chain or grant.epoch, grant.box),
     )
+    if added.rowcount:
+        # Posts under this key may have been passed over before it came: told late, at another office, or bought.
+        connection.execute("UPDATE channel_places SET last = 0, read_at = 0 WHERE channel = ?", (grant.channel,))
     if grant.epoch is None:
         # Another generation: who left still has the keys of the one before.
         connection.execute(
@@ -152,11 +156,11 @@ def _grant_of(id: str, row: Sequence[Any]) -> Grant:
     return Grant(id, name, owner, version, start, period, position, chain, epoch, box, json.loads(posters))
 
 
-def keys_on(connection: sqlite3.Connection, office: str, only: str | None, now: int) -> list[Keys]:
-    """The keys of the channels that are joined at an office, or of one: what an office may still have is opened."""
+def keys_on(connection: sqlite3.Connection, only: str | None, now: int) -> list[Keys]:
+    """The keys of the channels that are joined, or of one: what an office may still have is opened."""
     found: list[Keys] = []
-    joined = "SELECT id FROM channels WHERE state = 'joined' AND office = ? AND (? IS NULL OR id = ?)"
-    for (id,) in connection.execute(joined, (office, only, only)).fetchall():
+    joined = "SELECT id FROM channels WHERE state = 'joined' AND (? IS NULL OR id = ?)"
+    for (id,) in connection.execute(joined, (only, only)).fetchall():
         newest = grant_on(connection, id)
         if newest is None:
             continue
@@ -177,16 +181,20 @@ def keys_on(connection: sqlite3.Connection, office: str, only: str | None, now: 
     return found
 
 
-def tidy_on(connection: sqlite3.Connection, office: str, only: str | None, now: int) -> bool:
-    """Delete keys whose time is over, the feed having been read to its end; whether there were any."""
-    over = now - SKEW
+def tidy_on(connection: sqlite3.Connection, offices: Sequence[str], only: str | None, now: int) -> bool:
+    """Delete keys whose time was over when the feed of each of these offices was last read to its end; whether there
+    were any. An office that is away delays it until nothing under them can be kept there any more.
+    """
     rows = connection.execute(
         "SELECT channel, start, sold, period, position, key, until FROM channel_keys JOIN channels ON channel = id"
-        " WHERE state = 'joined' AND office = ? AND (? IS NULL OR id = ?)",
-        (office, only, only),
+        " WHERE state = 'joined' AND (? IS NULL OR id = ?)",
+        (only, only),
     ).fetchall()
     changed = False
     for channel, start, sold, period, position, key, until in rows:
+        read = connection.execute("SELECT office, read_at FROM channel_places WHERE channel = ?", (channel,))
+        read_at = dict(read.fetchall())
+        over = max(min(now, *(read_at.get(office, 0) for office in offices)), now - KEEP) - SKEW
         ends_at = start + (position + 1) * period
         if (until is not None and until < over) or (sold != -1 and ends_at < over):
             connection.execute(
@@ -269,8 +277,8 @@ def places_on(connection: sqlite3.Connection, office: str, identity: str, only: 
     connection.execute("DELETE FROM channel_places WHERE office = ? AND identity NOT IN ('', ?)", (office, identity))
     rows = connection.execute("SELECT channel, last FROM channel_places WHERE office = ?", (office,))
     places = dict(rows.fetchall())
-    joined = "SELECT id FROM channels WHERE state = 'joined' AND office = ? AND (? IS NULL OR id = ?)"
-    ids = [CONTROL, *(id for (id,) in connection.execute(joined, (office, only, only)))]
+    joined = "SELECT id FROM channels WHERE state = 'joined' AND (? IS NULL OR id = ?)"
+    ids = [CONTROL, *(id for (id,) in connection.execute(joined, (only, only)))]
     found = {id: places.get(id, 0) for id in ids}
     for id in ids:
         connection.execute(
@@ -281,11 +289,21 @@ def places_on(connection: sqlite3.Connection, office: str, identity: str, only: 
     return found
 
 
-def move_on(connection: sqlite3.Connection, office: str, places: Iterable[str], last: int) -> None:
-    """For these channels everything up to `last` has been read."""
-    for id in places:
+def move_on(connection: sqlite3.Connection, office: str, places: Mapping[str, int], last: int) -> None:
+    """For these channels everything up to `last` has been read, where their places are still those given."""
+    for id, place in places.items():
         connection.execute(
-            "UPDATE channel_places SET last = max(last, ?) WHERE office = ? AND channel = ?", (last, office, id)
+            "UPDATE channel_places SET last = max(last, ?) WHERE office = ? AND channel = ? AND last = ?",
+            (last, office, id, place),
+        )
+
+
+def end_on(connection: sqlite3.Connection, office: str, places: Mapping[str, int], now: int) -> None:
+    """For these channels the feed has been read to its end, where their places are still those given."""
+    for id, place in places.items():
+        connection.execute(
+            "UPDATE channel_places SET read_at = ? WHERE office = ? AND channel = ? AND last = ?",
+            (now, office, id, place),
         )
 
 

@@ -1,9 +1,10 @@
-"""Posts that come in: one pass over the feed since the last run, for all channels of a home.
+"""Posts that come in: one pass over an office's feed since the last run, for all channels of a home.
 
     headers ─▶ letters to us ─▶ invitations and changes ─▶ keys
             └▶ ChannelScanner, Scanner of the drop box ─▶ hits ─▶ bodies ─▶ open ─▶ Post ─▶ place remembered
 
-What cannot be opened, or is by somebody who may not post, is passed over in silence.
+What cannot be opened, or is by somebody who may not post, is passed over in silence. A key that comes later than what
+it opens sends the channel's place back to the beginning: what was shown is not shown again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from pennypost.channels.book import CONTROL, KEEP, keys_on, move_on, places_on, take_on, tidy_on
+from pennypost.channels.book import CONTROL, KEEP, end_on, keys_on, move_on, places_on, take_on, tidy_on
 from pennypost.exchange import Progress
 from pennypost.inbox import PAUSE, SCAN_LIMIT, WAIT, bodies, remember_on, was_seen_on
 from pennypost.keys import Identity
@@ -67,12 +68,20 @@ class Post:
 
 
 class Reader:
-    """One pass over the feed, for the channels of a home."""
+    """One pass over an office's feed, for the channels of a home."""
 
     def __init__(
-        self, office: Office, store: Store, identity: Identity, clock: Callable[[], float], only: str | None
+        self,
+        office: Office,
+        offices: Sequence[str],
+        store: Store,
+        identity: Identity,
+        clock: Callable[[], float],
+        only: str | None,
     ) -> None:
+        """`offices`: the addresses of all that are read; a key is needed as long as one of them was not read so far."""
         self._office, self._store, self._identity, self._clock, self._only = office, store, identity, clock, only
+        self._offices = offices
         self._scanner = Scanner(identity.secret, identity.pub)
         self._thread = ThreadPoolExecutor(1, "pennypost-channels")
 
@@ -118,7 +127,8 @@ class Reader:
                 if on_progress is not None:
                     on_progress("reading headers", headers[-1].seq, 0)
             else:
-                if await self._store.run(tidy_on, self._office.url, self._only, int(self._clock())):
+                await self._store.run(end_on, self._office.url, places, int(self._clock()))
+                if await self._store.run(tidy_on, self._offices, self._only, int(self._clock())):
                     await self._store.checkpoint()
                 if not watch:
                     return
@@ -144,7 +154,7 @@ class Reader:
     async def _posts(self, readable: Sequence[Header], places: dict[str, int], fetch: Fetch) -> AsyncGenerator[Post]:
         loop = asyncio.get_running_loop()
         found: list[tuple[Header, Grant, Epoch | bytes]] = []
-        for keys in await self._store.run(keys_on, self._office.url, self._only, int(self._clock())):
+        for keys in await self._store.run(keys_on, self._only, int(self._clock())):
             headers = [each for each in readable if each.seq > places.get(keys.grant.channel, 0)]
             hits = await loop.run_in_executor(self._thread, ChannelScanner(keys.epochs).scan, headers)
             found += [(hit.header, keys.grant, epoch) for hit, epoch in hits]

@@ -11,6 +11,7 @@ import typer
 from pennypost.cli.exit_codes import exit_code
 from pennypost.cli.mail import KEEP, TEXT_LIMIT
 from pennypost.cli.plugins import Command
+from pennypost.cli.price import DryRunOption, show_price
 from pennypost.cli.talk import (
     HomeOption,
     JsonOption,
@@ -25,6 +26,7 @@ from pennypost.cli.talk import (
     stamps,
     when,
 )
+from pennypost.mail import DRY_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,17 +107,19 @@ def invite(
     office: OfficeOption = None,
     mint: MintOption = None,
     as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Invite people into a channel of yours: a letter, and so a stamp, for each. Inviting again is harmless.
 
     Examples:
 
       pennypost channel invite News npub1… npub1…
+      pennypost channel invite News npub1… npub1… --dry-run
     """
     talk = Talk(context, home, office, mint, as_json)
 
     async def work(client: AsyncClient) -> list[Receipt]:
-        return [await client.channels.invite(channel, each) for each in who]
+        return [await client.channels.invite(channel, each, dry_run=dry_run) for each in who]
 
     _sent(talk, talk.run(work), "Invited")
 
@@ -159,6 +163,7 @@ def post(
     once: Annotated[
         str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this is posted once, ever.")
     ] = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Post to all members at once, for the postage of one letter.
 
@@ -176,7 +181,9 @@ def post(
         text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
 
     async def work(client: AsyncClient) -> Receipt:
-        return await client.channels.post(channel, text, keep=KEEP[keep], once=once, on_progress=talk.progress)
+        return await client.channels.post(
+            channel, text, keep=KEEP[keep], once=once, dry_run=dry_run, on_progress=talk.progress
+        )
 
     _sent(talk, [talk.run(work)], "Posted")
 
@@ -250,6 +257,7 @@ def allow(
     mint: MintOption = None,
     as_json: JsonOption = False,
     poster: Posters = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Say anew who may post in a channel of yours (without --poster: every member), and tell all members.
 
@@ -260,7 +268,7 @@ def allow(
     talk = Talk(context, home, office, mint, as_json)
 
     async def work(client: AsyncClient) -> list[Receipt]:
-        return await client.channels.allow(channel, poster or (), on_progress=talk.progress)
+        return await client.channels.allow(channel, poster or (), dry_run=dry_run, on_progress=talk.progress)
 
     _sent(talk, talk.run(work), "Told")
 
@@ -274,6 +282,7 @@ def remove(
     office: OfficeOption = None,
     mint: MintOption = None,
     as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Put somebody out: a fresh key from now on, told to those who stay by a letter each.
 
@@ -281,12 +290,13 @@ def remove(
 
     Examples:
 
+      pennypost channel remove News npub1… --dry-run
       pennypost channel remove News npub1…
     """
     talk = Talk(context, home, office, mint, as_json)
 
     async def work(client: AsyncClient) -> list[Receipt]:
-        return await client.channels.remove(channel, who, on_progress=talk.progress)
+        return await client.channels.remove(channel, who, dry_run=dry_run, on_progress=talk.progress)
 
     _sent(talk, talk.run(work), "Told")
 
@@ -299,6 +309,7 @@ def retell(
     office: OfficeOption = None,
     mint: MintOption = None,
     as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Tell members of the last change whom it could not be told before; harmless when all were told.
 
@@ -309,7 +320,7 @@ def retell(
     talk = Talk(context, home, office, mint, as_json)
 
     async def work(client: AsyncClient) -> list[Receipt]:
-        return await client.channels.retell(channel, on_progress=talk.progress)
+        return await client.channels.retell(channel, dry_run=dry_run, on_progress=talk.progress)
 
     _sent(talk, talk.run(work), "Told")
 
@@ -383,6 +394,8 @@ def _sent(talk: Talk, receipts: Sequence[Receipt], done: str) -> None:
     """Every receipt; ends with the exit code of the first refusal."""
     for each in receipts:
         talk.result(asdict(each), "")
+    if any(each.code == DRY_RUN for each in receipts):
+        return show_price(talk, receipts)
     for each in receipts:
         if each.error is not None:
             talk.say(explain(each.error))

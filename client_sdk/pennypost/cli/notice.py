@@ -10,6 +10,7 @@ import typer
 
 from pennypost.cli.mail import KEEP, TEXT_LIMIT, show_mail
 from pennypost.cli.plugins import Command
+from pennypost.cli.price import DryRunOption, show_price
 from pennypost.cli.talk import (
     HomeOption,
     JsonOption,
@@ -59,6 +60,7 @@ def send(
     once: Annotated[
         str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this notice is sent once, ever.")
     ] = None,
+    dry_run: DryRunOption = False,
     nwc: LightningOption = None,
     qr: QrOption = False,
 ) -> None:
@@ -71,6 +73,7 @@ def send(
 
       pennypost notice send npub1… "hello Bob" --pay bob@wallet.example --sat 10 --nwc wallet.link
       pennypost notice send npub1… "hello Bob" --json
+      pennypost notice send npub1… "hello Bob" --pay bob@wallet.example --sat 10 --dry-run
       pennypost notice send npub1… "invoice 7 is due" --pay bob@wallet.example --once invoice-7
     """
     talk = Talk(context, home, office, mint, as_json)
@@ -78,7 +81,7 @@ def send(
         text = sys.stdin.read(TEXT_LIMIT).removesuffix("\n")
 
     async def work(client: AsyncClient) -> NoticeReceipt:
-        if relay:
+        if relay and not dry_run:
             prices = await client.notices.prices(text, relay, keep=KEEP[keep])
             for each in prices:
                 talk.say(_price(each))
@@ -94,9 +97,13 @@ def send(
             max_stamps=max_stamps,
             keep=KEEP[keep],
             once=once,
+            dry_run=dry_run,
         )
 
     done = talk.run(work, lightning=talk.link(nwc))
+    if dry_run:
+        talk.result(asdict(done), "")
+        return show_price(talk, done.receipts, done.msat, done.fee_msat)
     if done.carrier == "hand":
         talk.draw(done.notice, qr)
     talk.result(asdict(done), done.notice if done.carrier == "hand" else "")

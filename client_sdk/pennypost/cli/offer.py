@@ -11,6 +11,7 @@ import typer
 
 from pennypost.cli.mail import KEEP, TEXT_LIMIT
 from pennypost.cli.plugins import Command
+from pennypost.cli.price import DryRunOption, show_price
 from pennypost.cli.talk import (
     HomeOption,
     JsonOption,
@@ -58,6 +59,11 @@ def make(
     trust_office: Annotated[
         bool, typer.Option("--trust-office", help="Last resort: let the office hand out the key.")
     ] = False,
+    once: Annotated[
+        str | None,
+        typer.Option("--once", metavar="KEY", help="A name of yours: each buyer gets this once, ever."),
+    ] = None,
+    dry_run: DryRunOption = False,
     home: HomeOption = None,
     office: OfficeOption = None,
     mint: MintOption = None,
@@ -66,6 +72,9 @@ def make(
     qr: QrOption = False,
 ) -> None:
     """Offer a text to buyers; the payment releases its key, and to nobody else. Takes two stamps a buyer.
+
+    After an error or a crash the same command goes on with the same offers. With --once this holds after they are made
+    too, so a script may repeat it.
 
     Examples:
 
@@ -85,10 +94,16 @@ def make(
             valid=KEEP[valid],
             ecash=ecash,
             trust_office=trust_office,
+            once=once,
+            dry_run=dry_run,
             on_progress=talk.progress,
         ),
         lightning=link,
     )
+    if dry_run:
+        for sale in sales:
+            talk.result(asdict(sale), "")
+        return show_price(talk, [each for sale in sales for each in sale.receipts])
     for sale in sales:
         talk.draw(sale.offer, qr)
         talk.result(asdict(sale), sale.offer)
@@ -225,6 +240,7 @@ def buy(
         bool, typer.Option("--trust-office", help="Also an offer whose key the office hands out.")
     ] = False,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds for a seller to take locked stamps.")] = 60,
+    dry_run: DryRunOption = False,
     nwc: LightningOption = None,
 ) -> None:
     """Buy an offered text: verify everything, pay, open it. The same command again pays no second time.
@@ -239,11 +255,14 @@ def buy(
     wanted = sys.stdin.read(TEXT_LIMIT).strip() if offer == "-" else offer
     try:
         bought = talk.run(
-            lambda client: client.offers.buy(wanted, most=most, trust_office=trust_office, wait=wait),
+            lambda client: client.offers.buy(wanted, most=most, trust_office=trust_office, dry_run=dry_run, wait=wait),
             lightning=talk.link(nwc),
         )
     except GarbageProof as error:
         talk.result({"evidence": error.evidence}, error.evidence)
         raise
+    if dry_run:
+        talk.result(asdict(bought), "")
+        return show_price(talk, bought.receipts, bought.msat, bought.fee_msat)
     talk.result(asdict(bought), plain(bought.text))
     talk.say(f"Paid {sats(bought.msat)} and {sats(bought.fee_msat)} of fees to {bought.seller}.")

@@ -10,6 +10,7 @@ import typer
 
 from pennypost.cli.mail import KEEP, TEXT_LIMIT
 from pennypost.cli.plugins import Command
+from pennypost.cli.price import DryRunOption, show_price
 from pennypost.cli.talk import (
     HomeOption,
     JsonOption,
@@ -23,6 +24,7 @@ from pennypost.cli.talk import (
     sats,
     when,
 )
+from pennypost.mail import DRY_RUN
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -49,17 +51,23 @@ def send(
     hold: Annotated[bool, typer.Option("--hold", help="Post it first, held; the payment releases it.")] = False,
     keep: Annotated[Literal["1h", "1d", "7d", "30d"], typer.Option("--keep", help="How long it is kept.")] = "30d",
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the receiver's invoice.")] = 60,
+    once: Annotated[
+        str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this is paid and sent once, ever.")
+    ] = None,
+    dry_run: DryRunOption = False,
     nwc: LightningOption = None,
 ) -> None:
     """Pay somebody over Lightning, with a message that only he can read and that shows the payment.
 
     His invoice is checked before it is paid: amount, description, expiry, and that he sealed it. The same command again
-    goes on where this one stopped, and pays once. Takes two stamps.
+    goes on where this one stopped, and pays once; with --once this holds after it is done too, so a script may repeat
+    it. Takes two stamps.
 
     Examples:
 
       pennypost pay send npub1… "my question" --sat 100 --nwc wallet.link
       pennypost pay send npub1… "my question" --most 500 --about "two minutes of your time"
+      pennypost pay send npub1… "my question" --sat 100 --once question-7
     """
     talk = Talk(context, home, office, mint, as_json)
     if text == "-":
@@ -74,6 +82,8 @@ def send(
             about=about,
             hold=hold,
             keep=KEEP[keep],
+            once=once,
+            dry_run=dry_run,
             wait=wait,
             on_progress=talk.progress,
         )
@@ -83,6 +93,8 @@ def send(
 
 def _show(talk: Talk, done: PaidReceipt) -> None:
     talk.result(asdict(done), "")
+    if done.receipt.code == DRY_RUN:
+        return show_price(talk, [done.receipt], done.msat, done.fee_msat)
     talk.say(f"Paid {sats(done.msat)} and {sats(done.fee_msat)} of fees; the message is kept until "
              f"{when(done.receipt.kept_until)}.")  # fmt: skip
 

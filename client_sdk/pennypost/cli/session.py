@@ -11,7 +11,9 @@ import typer
 from pennypost.cli.exit_codes import exit_code
 from pennypost.cli.mail import TEXT_LIMIT
 from pennypost.cli.plugins import Command
+from pennypost.cli.price import DryRunOption, show_price
 from pennypost.cli.talk import HomeOption, JsonOption, MintOption, OfficeOption, QrOption, Talk, explain, stamps
+from pennypost.mail import DRY_RUN
 
 if TYPE_CHECKING:
     from pennypost.client import AsyncClient
@@ -22,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+Once = Annotated[str | None, typer.Option("--once", metavar="KEY", help="A name of yours: this is sent once, ever.")]
 Who = Annotated[str, typer.Argument(metavar="WHO", help="npub, nprofile, 64 hex digits or name@domain.")]
 
 
@@ -32,17 +35,20 @@ def publish(
     office: OfficeOption = None,
     mint: MintOption = None,
     as_json: JsonOption = False,
+    once: Once = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Publish this device's signed key under your npub, so that anyone can begin a session. Once a month.
 
     Examples:
 
       pennypost session publish
+      pennypost session publish --once november
     """
     talk = Talk(context, home, office, mint, as_json)
 
     async def work(client: AsyncClient) -> Receipt:
-        return await client.sessions.publish()
+        return await client.sessions.publish(once=once, dry_run=dry_run)
 
     _sent(talk, talk.run(work), "Published")
 
@@ -103,6 +109,8 @@ def introduce(
     office: OfficeOption = None,
     mint: MintOption = None,
     as_json: JsonOption = False,
+    once: Once = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Send somebody your word, sealed in a letter.
 
@@ -113,7 +121,7 @@ def introduce(
     talk = Talk(context, home, office, mint, as_json)
 
     async def work(client: AsyncClient) -> Receipt:
-        return await client.sessions.introduce(who)
+        return await client.sessions.introduce(who, once=once, dry_run=dry_run)
 
     _sent(talk, talk.run(work), "Sent")
 
@@ -164,6 +172,8 @@ def forget(
 
 def _sent(talk: Talk, receipt: Receipt, done: str) -> None:
     talk.result(asdict(receipt), "")
+    if receipt.code == DRY_RUN:
+        return show_price(talk, [receipt])
     if receipt.error is not None:
         talk.say(explain(receipt.error))
         raise typer.Exit(exit_code(receipt.error))

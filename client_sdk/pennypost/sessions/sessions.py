@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sqlite3
 from base64 import b64decode, b64encode
@@ -13,7 +14,6 @@ from typing import Annotated, Final
 import msgspec
 
 from pennypost.desk import Desk
-from pennypost.dispatch import Dispatch
 from pennypost.letters import note_of
 from pennypost.mail import Mail, Receipt
 from pennypost.outbox import PATIENCE
@@ -65,39 +65,58 @@ _EVERY: Final = "0" * 64
 
 
 class Sessions:
-    """The sessions of one home, at one office."""
+    """The sessions of one home, at its offices."""
 
-    def __init__(self, desk: Desk, dispatch: Dispatch) -> None:
-        """`dispatch` sends messages: to the desk's office alone."""
-        self._desk, self._dispatch = desk, dispatch
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._turn = asyncio.Lock()
+        """One message is opened at a time: two offices may bring the same one at once."""
 
-    async def publish(self, *, patience: float = PATIENCE) -> Receipt:
-        """Publish this device's signed prekey, so that others can begin a session; once a month is enough.
+    async def publish(self, *, once: str | None = None, dry_run: bool = False, patience: float = PATIENCE) -> Receipt:
+        """Publish this device's signed prekey at every office, so that others can begin a session; once a month is
+        enough.
 
-        Raises as `AsyncClient.send`.
+        Nothing is published or paid twice, as `AsyncClient.send` says, and `once` is one of its keys. With `dry_run`
+        nothing is sent or spent: `stamps` say what it would cost. Raises as `AsyncClient.send`.
         """
         desk, identity = self._desk, self._desk.identity
-        prekeys = await self._prekeys(once=False)
-        tags = [["d", prekeys.device], ["expiration", str(desk.now() + KEEP)]]
-        event = sign_event(
-            identity.secret,
-            created_at=desk.now(),
-            kind=KIND_PREKEYS,
-            tags=tags,
-            content=encode_prekeys(prekeys),
-            aux=secrets.token_bytes(32),
-        )
-        return await desk.post(event, patience)
+
+        async def seal() -> list[Event]:
+            prekeys = await self._prekeys(once=False, dry_run=dry_run)
+            tags = [["d", prekeys.device], ["expiration", str(desk.now() + KEEP)]]
+            event = sign_event(
+                identity.secret,
+                created_at=desk.now(),
+                kind=KIND_PREKEYS,
+                tags=tags,
+                content=encode_prekeys(prekeys),
+                aux=secrets.token_bytes(32),
+            )
+            return [event]
+
+        if dry_run:
+            return await desk.dispatch.price(await seal())
+        note = note_of(identity.secret, identity.pub, once, "prekeys")
+        return await desk.dispatch.send(replace(note, receiver=""), seal, patience)
 
     async def word(self) -> str:
         """This device's prekeys with a one-time key, as a word `pps1…` for one person: show it as a QR code."""
         return encode_prekeys(await self._prekeys(once=True))
 
-    async def introduce(self, to: str, *, patience: float = PATIENCE) -> Receipt:
-        """Send `word` sealed to somebody, who can then begin. Raises as `AsyncClient.send`."""
-        own = await self._device()
-        message = _Message(_EVERY, own[0].name.hex(), keys=await self.word())
-        return await self._post(await self._desk.people.key(to), message, KEEP, patience)
+    async def introduce(
+        self, to: str, *, once: str | None = None, dry_run: bool = False, patience: float = PATIENCE
+    ) -> Receipt:
+        """Send `word` sealed to somebody, who can then begin. `once`, `dry_run` and errors as of `publish`."""
+        pub = await self._desk.people.key(to)
+
+        async def seal() -> list[Event]:
+            prekeys = await self._prekeys(once=True, dry_run=dry_run)
+            return [self._letter(pub, _Message(_EVERY, prekeys.device, keys=encode_prekeys(prekeys)), KEEP)]
+
+        if dry_run:
+            return await self._desk.dispatch.price(await seal())
+        note = note_of(self._desk.identity.secret, pub, once, "introduction")
+        return await self._desk.dispatch.send(note, seal, patience)
 
     async def meet(self, word: str) -> str:
         """Take the word that somebody has shown: their npub. Raises InvalidInput."""
@@ -130,7 +149,7 @@ class Sessions:
         """
         pub = await self._desk.people.key(to)
         note = note_of(self._desk.identity.secret, pub, once, "session", text, lifetime(keep))
-        receipt = await self._dispatch.send(note, lambda: self.letters(to, text, keep=keep), patience)
+        receipt = await self._desk.dispatch.send(note, lambda: self.letters(to, text, keep=keep), patience)
         return list(receipt.relays)
 
     async def letters(self, to: str, text: str, *, keep: int = KEEP, dry_run: bool = False) -> list[Event]:
@@ -143,7 +162,7 @@ class Sessions:
         rows = await self._desk.store.run(book.newest_on, pub.hex())
         written = [await self._next(row, text, dry_run) for row in rows]
         met = {message.to for message in written}
-        for prekeys in await self._known(pub):
+        for prekeys in await self._known(pub, dry_run=dry_run):
             if prekeys.device not in met:
                 written.append(await self._begin(prekeys, text, dry_run))
         if not written:
@@ -159,6 +178,10 @@ class Sessions:
             message = _decoder.decode(rumor.content)
         except (msgspec.DecodeError, RecursionError):
             return None
+        async with self._turn:
+            return await self._take(sender, message, rumor, event, kept_until)
+
+    async def _take(self, sender: bytes, message: _Message, rumor: Rumor, event: Event, kept_until: int) -> Mail | None:
         device, _ = await self._device()
         peer = sender.hex()
         if message.to not in (device.name.hex(), _EVERY) or message.by == device.name.hex():
@@ -181,7 +204,7 @@ class Sessions:
             found = await self._desk.store.run(book.received_on, event.id)
             assert found is not None
         text, sent_at, by = found
-        office = self._desk.office.url
+        office = self._desk.offices[0].url
         return Mail(nip19.encode_npub(sender), text, sent_at, kept_until, event.id, office, address=_address(peer, by))
 
     async def read(self, event_id: str) -> None:
@@ -190,38 +213,46 @@ class Sessions:
 
     # Our own keys
 
-    async def _device(self) -> tuple[Device, int]:
+    async def _device(self, *, dry_run: bool = False) -> tuple[Device, int]:
+        """With `dry_run` a device that there is not yet is made up, and not kept."""
         while (saved := await self._desk.store.run(book.own_on)) is None:
+            if dry_run:
+                return Device.new(), 0
             await self._desk.store.run(book.save_own_on, Device.new().save(), 0)
         return Device.load(saved[0]), saved[1]
 
-    async def _prekeys(self, *, once: bool) -> Prekeys:
+    async def _prekeys(self, *, once: bool, dry_run: bool = False) -> Prekeys:
+        """Our prekeys, with a one-time key that is kept, or with `dry_run` one that is only of its size."""
         identity = self._desk.identity
         while True:
-            device, version = await self._device()
+            device, version = await self._device(dry_run=dry_run)
             changed = device.rotate(ROTATE)
             fresh = device.fresh() if once else None
-            if not (changed or once) or await self._desk.store.run(book.save_own_on, device.save(), version):
+            kept = dry_run or not (changed or once)
+            if kept or await self._desk.store.run(book.save_own_on, device.save(), version):
                 aux = secrets.token_bytes(32)
                 return sign_prekeys(device.bundle, fresh, identity.secret, self._desk.now(), aux)
 
     # Writing
 
-    async def _known(self, pub: bytes) -> list[Prekeys]:
-        """Prekeys that were given to us, else those that are published at the office."""
+    async def _known(self, pub: bytes, *, dry_run: bool = False) -> list[Prekeys]:
+        """Prekeys that were given to us, else those that are published at our offices: of each device the newest."""
         known = await self._desk.store.run(book.prekeys_on, pub.hex())
-        if not known:
-            own, _ = await self._device()
-            for event in await self._desk.office.published(pub, KIND_PREKEYS):
-                with suppress(InvalidInput):
-                    prekeys = parse_prekeys(event.content)
-                    fits = prekeys.owner == pub.hex() and prekeys.device == tag_value(event, "d")
-                    if fits and prekeys.device != own.name.hex() and prekeys.once is None:
-                        known.append(prekeys)
-        return known[: book.DEVICES]
+        if known:
+            return known[: book.DEVICES]
+        own, _ = await self._device(dry_run=dry_run)
+        found: dict[str, Prekeys] = {}
+        for event in await self._desk.published(pub, KIND_PREKEYS):
+            with suppress(InvalidInput):
+                prekeys = parse_prekeys(event.content)
+                fits = prekeys.owner == pub.hex() and prekeys.device == tag_value(event, "d")
+                if fits and prekeys.device != own.name.hex() and prekeys.once is None:
+                    before = found.get(prekeys.device, prekeys)
+                    found[prekeys.device] = max(before, prekeys, key=lambda each: each.made_at)
+        return list(found.values())[: book.DEVICES]
 
     async def _begin(self, prekeys: Prekeys, text: str, dry_run: bool) -> _Message:
-        device, _ = await self._device()
+        device, _ = await self._device(dry_run=dry_run)
         try:
             shared, names, agreement = await device.agree(prekeys.bundle(), _names(self._own(), prekeys.owner))
         except Unreadable:
@@ -251,7 +282,7 @@ class Sessions:
 
     async def _next(self, row: book.SessionRow, text: str, dry_run: bool) -> _Message:
         """The next message of a session; its state is saved before anything is sent, so no key is used twice."""
-        device, _ = await self._device()
+        device, _ = await self._device(dry_run=dry_run)
         while True:
             ratchet = Ratchet.load(row.state, row.names)
             sealed = await ratchet.encrypt(text.encode())

@@ -32,25 +32,50 @@ class Channels:
         """As pennypost.channels.Channels.members."""
         return self._thread.call(self._channels.members(channel))
 
-    def invite(self, channel: str, who: str, *, patience: float = PATIENCE) -> Receipt:
+    def invite(self, channel: str, who: str, *, dry_run: bool = False, patience: float = PATIENCE) -> Receipt:
         """As pennypost.channels.Channels.invite."""
-        return self._thread.call(self._channels.invite(channel, who, patience=patience))
+        return self._thread.call(self._channels.invite(channel, who, dry_run=dry_run, patience=patience))
 
     def remove(
-        self, channel: str, who: str, *, patience: float = PATIENCE, on_progress: Progress | None = None
+        self,
+        channel: str,
+        who: str,
+        *,
+        dry_run: bool = False,
+        patience: float = PATIENCE,
+        on_progress: Progress | None = None,
     ) -> list[Receipt]:
         """As pennypost.channels.Channels.remove."""
-        return self._thread.call(self._channels.remove(channel, who, patience=patience, on_progress=on_progress))
+        return self._thread.call(
+            self._channels.remove(channel, who, dry_run=dry_run, patience=patience, on_progress=on_progress)
+        )
 
     def allow(
-        self, channel: str, posters: Iterable[str], *, patience: float = PATIENCE, on_progress: Progress | None = None
+        self,
+        channel: str,
+        posters: Iterable[str],
+        *,
+        dry_run: bool = False,
+        patience: float = PATIENCE,
+        on_progress: Progress | None = None,
     ) -> list[Receipt]:
         """As pennypost.channels.Channels.allow."""
-        return self._thread.call(self._channels.allow(channel, posters, patience=patience, on_progress=on_progress))
+        return self._thread.call(
+            self._channels.allow(channel, posters, dry_run=dry_run, patience=patience, on_progress=on_progress)
+        )
 
-    def retell(self, channel: str, *, patience: float = PATIENCE, on_progress: Progress | None = None) -> list[Receipt]:
+    def retell(
+        self,
+        channel: str,
+        *,
+        dry_run: bool = False,
+        patience: float = PATIENCE,
+        on_progress: Progress | None = None,
+    ) -> list[Receipt]:
         """As pennypost.channels.Channels.retell."""
-        return self._thread.call(self._channels.retell(channel, patience=patience, on_progress=on_progress))
+        return self._thread.call(
+            self._channels.retell(channel, dry_run=dry_run, patience=patience, on_progress=on_progress)
+        )
 
     def join(self, channel: str) -> Channel:
         """As pennypost.channels.Channels.join."""
@@ -71,12 +96,21 @@ class Channels:
         *,
         keep: int = KEEP,
         once: str | None = None,
+        dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> Receipt:
         """As pennypost.channels.Channels.post."""
         return self._thread.call(
-            self._channels.post(channel, text, keep=keep, once=once, patience=patience, on_progress=on_progress)
+            self._channels.post(
+                channel,
+                text,
+                keep=keep,
+                once=once,
+                dry_run=dry_run,
+                patience=patience,
+                on_progress=on_progress,
+            )
         )
 
     def read(

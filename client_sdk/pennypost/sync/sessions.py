@@ -18,17 +18,19 @@ class Sessions:
     def __init__(self, client: AsyncClient, thread: LoopThread) -> None:
         self._client, self._thread = client, thread
 
-    def publish(self, *, patience: float = PATIENCE) -> Receipt:
+    def publish(self, *, once: str | None = None, dry_run: bool = False, patience: float = PATIENCE) -> Receipt:
         """As pennypost.sessions.sessions.Sessions.publish."""
-        return self._thread.call(self._client.sessions.publish(patience=patience))
+        return self._thread.call(self._client.sessions.publish(once=once, dry_run=dry_run, patience=patience))
 
     def word(self) -> str:
         """As pennypost.sessions.sessions.Sessions.word."""
         return self._thread.call(self._client.sessions.word())
 
-    def introduce(self, to: str, *, patience: float = PATIENCE) -> Receipt:
+    def introduce(
+        self, to: str, *, once: str | None = None, dry_run: bool = False, patience: float = PATIENCE
+    ) -> Receipt:
         """As pennypost.sessions.sessions.Sessions.introduce."""
-        return self._thread.call(self._client.sessions.introduce(to, patience=patience))
+        return self._thread.call(self._client.sessions.introduce(to, once=once, dry_run=dry_run, patience=patience))
 
     def meet(self, word: str) -> str:
         """As pennypost.sessions.sessions.Sessions.meet."""

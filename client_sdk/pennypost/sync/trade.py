@@ -36,6 +36,8 @@ class Offers:
         valid: int = DAY,
         ecash: bool = False,
         trust_office: bool = False,
+        once: str | None = None,
+        dry_run: bool = False,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
     ) -> list[Sale]:
@@ -49,6 +51,8 @@ class Offers:
                 valid=valid,
                 ecash=ecash,
                 trust_office=trust_office,
+                once=once,
+                dry_run=dry_run,
                 patience=patience,
                 on_progress=on_progress,
             )
@@ -66,9 +70,19 @@ class Offers:
         """As pennypost.offers.Offers.all."""
         return self._thread.call(self._offers.all())
 
-    def buy(self, offer: str, *, most: int = MOST, trust_office: bool = False, wait: float = WAIT_FOR_SELLER) -> Bought:
+    def buy(
+        self,
+        offer: str,
+        *,
+        most: int = MOST,
+        trust_office: bool = False,
+        dry_run: bool = False,
+        wait: float = WAIT_FOR_SELLER,
+    ) -> Bought:
         """As pennypost.offers.Offers.buy."""
-        return self._thread.call(self._offers.buy(offer, most=most, trust_office=trust_office, wait=wait))
+        return self._thread.call(
+            self._offers.buy(offer, most=most, trust_office=trust_office, dry_run=dry_run, wait=wait)
+        )
 
     def refunds(self) -> int:
         """As pennypost.offers.Offers.refunds."""
@@ -91,6 +105,8 @@ class PaidMail:
         about: str = "",
         hold: bool = False,
         keep: int = 30 * DAY,
+        once: str | None = None,
+        dry_run: bool = False,
         wait: float = WAIT,
         patience: float = PATIENCE,
         on_progress: Progress | None = None,
@@ -105,6 +121,8 @@ class PaidMail:
                 about=about,
                 hold=hold,
                 keep=keep,
+                once=once,
+                dry_run=dry_run,
                 wait=wait,
                 patience=patience,
                 on_progress=on_progress,
@@ -119,9 +137,9 @@ class PaidMail:
         """As pennypost.paid_mail.PaidMail.requests."""
         return self._thread.call(self._mail.requests())
 
-    def answer(self, request: str, sat: int = 0, *, patience: float = PATIENCE) -> Receipt:
+    def answer(self, request: str, sat: int = 0, *, dry_run: bool = False, patience: float = PATIENCE) -> Receipt:
         """As pennypost.paid_mail.PaidMail.answer."""
-        return self._thread.call(self._mail.answer(request, sat, patience=patience))
+        return self._thread.call(self._mail.answer(request, sat, dry_run=dry_run, patience=patience))
 
     def answer_all(
         self, price: int, *, watch: bool = False, limit: int = ANSWERS, patience: float = PATIENCE
@@ -163,6 +181,7 @@ class Notices:
         max_stamps: int = 64,
         keep: int = 7 * DAY,
         once: str | None = None,
+        dry_run: bool = False,
         patience: float = PATIENCE,
     ) -> NoticeReceipt:
         """As pennypost.notices.Notices.send."""
@@ -179,6 +198,7 @@ class Notices:
                 max_stamps=max_stamps,
                 keep=keep,
                 once=once,
+                dry_run=dry_run,
                 patience=patience,
             )
         )
