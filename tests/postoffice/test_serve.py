@@ -105,10 +105,19 @@ CONFIGURED: list[tuple[dict[str, object], bool]] = [
 
 
 @pytest.mark.parametrize(("given", "guarded"), CONFIGURED, ids=str)
-def test_the_guard_stands_where_play_money_is_kept_at_home(given: dict[str, object], guarded: bool) -> None:
-    service: Any = SimpleNamespace(asgi=object())
-    config = uvicorn_config(service, load_settings({}, **given))
-    assert (config.app is not service.asgi) is guarded
+async def test_the_guard_stands_where_play_money_is_kept_at_home(given: dict[str, object], guarded: bool) -> None:
+    reached: list[Any] = []
+
+    async def asgi(scope: Any, _receive: Any, _send: Any) -> None:
+        reached.append(scope)
+
+    async def nothing(*_message: Any) -> None:
+        """Neither asked nor heard."""
+
+    service: Any = SimpleNamespace(asgi=asgi, office=None)
+    application: Any = uvicorn_config(service, load_settings({}, **given)).app
+    await application({"type": "http", "path": "/", "headers": [(b"host", b"office.example")]}, nothing, nothing)
+    assert bool(reached) is not guarded
 
 
 def test_the_setting_is_read_from_the_environment() -> None:
