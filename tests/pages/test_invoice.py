@@ -13,7 +13,7 @@ from tests.support.require import require
 from tests.support.wallets import PROGRAM
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "bolt11.json"
-MADE = {
+MADE: dict[str, float | None] = {
     "lnbcrt100n1pvjluez": 10,
     "LNBCRT100N1PVJLUEZ": 10,
     "lnbcrt1pvjluez": None,
@@ -33,7 +33,7 @@ MADE = {
 
 def test_sums() -> None:
     require((PAGES / "node_modules" / "esbuild").exists(), "esbuild is not installed (make node)")
-    wanted: dict[str, float | None] = dict(MADE)
+    wanted = dict(MADE)
     for _, invoice in json.loads(VECTORS.read_text())["valid"]:
         try:
             msat = parse_invoice(invoice).amount_msat
