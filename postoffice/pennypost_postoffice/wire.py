@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from struct import Struct
+from time import monotonic
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -25,7 +26,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from pennypost_mint.runtime.limits import FRAGMENTS, ODD_BURST, ODD_RATE, ODD_REST, WRITE
+from pennypost_mint.runtime.limits import FRAGMENTS, ODD_BURST, ODD_RATE, ODD_REST, TURN, WRITE
 
 try:
     from websockets.speedups import apply_mask
@@ -113,8 +114,14 @@ class WireProtocol(WebSocketsSansIOProtocol):
         self._buffer += data
         if self._waiting or self._is_stopped:
             self.transport.pause_reading()
-        else:
-            self._split()
+            return
+        began = monotonic()
+        self._split()
+        if monotonic() - began > TURN and not self._is_stopped and not self.transport.is_closing():
+            # or the loop would read on from here alone
+            self._resting = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._rested)
 
     async def receive(self) -> Any:
         """The first call is for `websocket.connect`; a second one without `listen` is plain ASGI."""
@@ -178,7 +185,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
         """Reads on, unless something else still stands against it."""
         if not self._is_stopped:
             self._split()
-        if not self._is_stopped and not self.transport.is_closing():
+        if not (self._is_stopped or self.read_paused or self.transport.is_closing()):
             self.transport.resume_reading()
 
     def _count_odd(self) -> None:

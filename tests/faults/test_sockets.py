@@ -23,9 +23,11 @@ import psutil
 import pytest
 import uvicorn
 
-from pennypost_mint.runtime.limits import MAX_HEAD, ODD_BURST, ODD_RATE, ODD_REST
+from pennypost_mint import websocket
+from pennypost_mint.runtime.limits import MAX_HEAD, ODD_BURST, ODD_RATE, ODD_REST, PIPELINED
 from pennypost_postoffice import http as heads
 from pennypost_postoffice import wire
+from pennypost_postoffice.pages.assets import PATH, assets
 from pennypost_postoffice.serve import allow_files, uvicorn_config
 from tests.postoffice import house as houses
 from tests.postoffice.house import House, open_house
@@ -181,6 +183,76 @@ async def test_a_byte_now_and_then(house: House) -> None:
     writer.close()
 
 
+ANSWERS = 60
+LARGEST = max(assets(), key=lambda name: len(assets()[name].body))
+ASKED = f"GET {PATH}{LARGEST} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * ANSWERS
+"""More than the system keeps for a client."""
+
+
+async def test_answers_that_nobody_takes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "TAKE_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(ASKED)
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(20):
+            while True:
+                writer.write(b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+    writer.close()
+    async with house.relay() as relay:
+        await house.pay(relay, [letter()])
+    assert reader.at_eof() or reader.exception() is not None
+
+
+@pytest.mark.parametrize("path", ["/v1/events", f"/v1/holds/{'0' * 64}", "/v1/swap"])
+async def test_who_leaves_in_the_middle_of_a_request(house: House, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """It is no fault of ours, and fills no log."""
+    for _ in range(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+        await writer.drain()
+        async with house.relay() as relay:
+            await house.pay(relay, [letter()])
+        writer.transport.abort()
+    async with house.relay() as relay:
+        await house.pay(relay, [letter()])
+    assert "Exception in ASGI application" not in caplog.text
+
+
+async def test_very_many_requests_at_once(house: House) -> None:
+    """Some are answered in turn; with hundreds the connection ends, before each has taken its memory."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
+    answered = b""
+    try:
+        async with asyncio.timeout(20):
+            while part := await reader.read(1 << 20):
+                answered += part
+    except ConnectionError:
+        pass
+    assert answered.count(b"HTTP/1.1 200 ") <= PIPELINED + 1
+    writer.close()
+
+
+async def test_answers_that_are_taken_slowly(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, as long as something is taken."""
+    monkeypatch.setattr(heads, "TAKE_SECONDS", 0.3)
+    monkeypatch.setattr(heads, "TAKE_BYTES", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+    writer.write(ASKED)
+    answers = 0
+    while answers < ANSWERS:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        await reader.readexactly(int(length.partition(b":")[2]))
+        answers += 1
+        await asyncio.sleep(0.005)
+    writer.close()
+
+
 CHUNKED = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 ENDLESS: list[tuple[str, bytes, bytes]] = [
     ("one header", b"GET / HTTP/1.1\r\nX: ", b"a" * 1_000),
@@ -193,24 +265,22 @@ ENDLESS: list[tuple[str, bytes, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "begin", "line"), ENDLESS, ids=[row[0] for row in ENDLESS])
-async def test_an_endless_head(
-    house: House, monkeypatch: pytest.MonkeyPatch, name: str, begin: bytes, line: bytes
-) -> None:
+async def test_an_endless_head(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off at MAX_HEAD bytes, long before its time is over."""
     monkeypatch.setattr(heads, "REQUEST_SECONDS", 60)
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
-    writer.write(begin)
-    sent = 0
-    try:
-        while sent < 8 * MAX_HEAD:
-            writer.write(line)
-            await writer.drain()
-            sent += len(line)
-    except ConnectionError:
-        pass
-    assert await _closed(reader)
-    writer.close()
+    for name, begin, line in ENDLESS:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+        writer.write(begin)
+        sent = 0
+        try:
+            while sent < 8 * MAX_HEAD:
+                writer.write(line)
+                await writer.drain()
+                sent += len(line)
+        except ConnectionError:
+            pass
+        assert await _closed(reader), name
+        writer.close()
 
 
 async def test_a_trailer_is_no_header(house: House) -> None:
@@ -250,16 +320,16 @@ SMUGGLED: list[tuple[str, bytes]] = [
 """Requests whose end two servers could see in different places (RFC 9112, section 11.2)."""
 
 
-@pytest.mark.parametrize(("name", "rest"), SMUGGLED, ids=[row[0] for row in SMUGGLED])
-async def test_a_request_with_two_ends(house: House, name: str, rest: bytes) -> None:
+async def test_a_request_with_two_ends(house: House) -> None:
     """At most one answer, a refusal, and the connection ends: what follows is never read as a request of its own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
-    writer.write(b"POST /v1/swap HTTP/1.1\r\nHost: x\r\n" + rest + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    async with asyncio.timeout(10):
-        answered = await reader.read()
-    assert answered.count(b"HTTP/1.1 ") <= 1 and b'{"ok":true}' not in answered
-    assert answered.split(b" ")[1:2] in ([], [b"400"])
-    writer.close()
+    for name, rest in SMUGGLED:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
+        writer.write(b"POST /v1/swap HTTP/1.1\r\nHost: x\r\n" + rest + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            answered = await reader.read()
+        assert answered.count(b"HTTP/1.1 ") <= 1 and b'{"ok":true}' not in answered, name
+        assert answered.split(b" ")[1:2] in ([], [b"400"]), name
+        writer.close()
 
 
 async def test_a_slow_whole_request_is_served(house: House) -> None:
@@ -338,6 +408,24 @@ async def test_floods_of_pings(house: House, path: bytes) -> None:
     assert answered <= 102 * (ODD_BURST + ODD_RATE * (time.monotonic() - began + ODD_REST))
     writer.transport.abort()
     await asyncio.gather(counting, return_exceptions=True)
+
+
+async def test_a_wallet_that_sends_too_much_is_not_read_ahead(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sends waits with it and not here, however often reading rests."""
+    monkeypatch.setattr(wire, "ODD_BURST", 1)
+    monkeypatch.setattr(wire, "ODD_REST", 0.0)
+    monkeypatch.setattr(websocket, "WALLET_FRAMES_BURST", 5)
+    monkeypatch.setattr(websocket, "WALLET_FRAMES_RATE", 0.001)
+    _, writer = await _open(house.settings.port, path=b"/v1/ws")
+    writer.write(_frame(b"x" * 8_000) * 3_000)
+    left = -1
+    while (now := writer.transport.get_write_buffer_size()) != left:
+        left = now
+        await asyncio.sleep(0.3)
+    assert left > 0
+    writer.transport.abort()
+    async with house.relay() as relay:
+        await house.pay(relay, [letter()])
 
 
 async def test_pings_of_one_who_never_reads(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,16 @@ MAX_HEAD = 64 * KIB
 REQUEST_SECONDS = 60.0
 """Longest time that a whole HTTP request may take to arrive, and that a connection may wait for its first."""
 
+PIPELINED = 64
+"""HTTP requests of one connection that came before the one in front of them was answered; each takes some 9 KiB."""
+
+TURN = 0.005
+"""Seconds that what one connection sent at once may take; past it others have their turn before more of it is read."""
+
+TAKE_BYTES = 64 * KIB
+TAKE_SECONDS = 60.0
+"""What a client must take of an answer over HTTP in that time while it waits for him; a slower one is cut off."""
+
 MAX_ITEMS = 1_000
 """Inputs, outputs and Ys of one mint request (announced as max_array_length)."""
 
