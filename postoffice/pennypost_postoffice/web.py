@@ -82,7 +82,7 @@ class Web:
 
     def _methods_at(self, scope: Any) -> list[str]:
         """The methods that this path takes, whatever that of the request is (RFC 9110, Allow)."""
-        found = [route.methods for route in self.routes if route.matches(scope)[0] is not Match.NONE]
+        found = [route.methods or set[str]() for route in self.routes if route.matches(scope)[0] is not Match.NONE]
         return sorted(set[str]().union(*found))
 
 

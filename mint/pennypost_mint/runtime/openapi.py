@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
 def refused(errors: Sequence[Refusal]) -> Content:
     """A refusal as `{"detail", "code"}` (NUT-00, Errors); `detail` ends with one of the codes in brackets."""
-    form = schema(ErrorAnswer) | {"description": "A refusal (NUT-00, Errors)"}
+    form: dict[str, Any] = schema(ErrorAnswer) | {"description": "A refusal (NUT-00, Errors)"}
     form["properties"]["detail"]["pattern"] = ends_with(errors)
     form["properties"]["code"] = {"type": "integer", "enum": sorted({error.cashu for error in errors})}
     return {JSON: form}
