@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable
 from hashlib import sha256
 
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, delete, insert, select
 
 from pennypost_mint.tables import keysets, mint_quotes, outputs, spent
 from pennypost_postoffice.samples import EVERY
@@ -35,6 +35,9 @@ def fill_on(connection: Connection, now: int) -> None:
     keyset = connection.execute(select(keysets.c.position).where(keysets.c.active)).scalar_one()
     _money(connection, chance, keyset, now)
     _purchases(connection, chance, now)
+    # in place of what the office counted meanwhile
+    for counted in (samples, tallies):
+        connection.execute(delete(counted))
     _add(connection, samples, _samples(chance, now))
     _add(connection, tallies, _tallies(chance, now // DAY))
     _add(connection, bans, _bans(chance, now))

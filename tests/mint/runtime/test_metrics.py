@@ -11,7 +11,7 @@ TABLE = Metrics().table
 UNITS = {"sat", "bytes", "seconds", "up"}
 THINGS = {
     *("connections", "events", "peers", "readers", "reads", "requests", "subscriptions", "waiters", "websockets"),
-    *("away", "expired", "followed", "journal", "slowed", "waiting", "watched"),
+    *("away", "expired", "followed", "journal", "letters", "slowed", "waiting", "watched"),
 }
 """What is counted one by one, or the state it is in."""
 
