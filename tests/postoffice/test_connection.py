@@ -140,7 +140,7 @@ async def test_reading_stops_while_too_much_is_under_way(sqlite_house: House, mo
     await socket.leave()
 
 
-@pytest.mark.parametrize(("bound", "most"), [("VERIFY_QUEUE", 2), ("IN_FLIGHT_BYTES", 1_000)])
+@pytest.mark.parametrize(("bound", "most"), [("VERIFY_QUEUE", 2), ("IN_FLIGHT_BYTES", 700)])
 async def test_a_full_office_reads_nobody(
     sqlite_house: House, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
