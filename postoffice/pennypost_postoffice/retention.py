@@ -168,6 +168,7 @@ class Retention:
 
     def __init__(self, office: Office, every: float) -> None:
         self._office = office
+        self._alone = asyncio.Lock()
         self.every = every
 
     async def run(self) -> None:
@@ -185,6 +186,10 @@ class Retention:
 
     async def sweep(self) -> int:
         """Deletes everything that is over now; returns the number of events. Raises DatabaseUnavailable."""
+        async with self._alone:
+            return await self._sweep()
+
+    async def _sweep(self) -> int:
         office = self._office
         now = office.now()
         gone = 0
@@ -199,6 +204,7 @@ class Retention:
             await office.database.write(over_quota_on, rows, size)
         while await office.database.write(graves_over_quota_on, rows):
             pass
+        office.unpriced.measuring()
         office.unpriced.measured(*await office.database.read(unpriced_on))
         # always: what deletions, newer versions and releases took away since the last sweep is in the log, too
         await office.database.checkpoint()

@@ -263,7 +263,8 @@ async def test_a_lost_bus_is_made_anew(tmp_path: Path, postgres_url: str, bus: N
             if bus is not None:
                 bus.start()
             await _until(lambda: one.office.bus_is_up and two.office.bus_is_up, 3 * HERE_EVERY)
-            await _until(lambda: two.office.bus is not None and two.office.bus.peers == 1)
+            for house in (one, two):
+                await _until(lambda house=house: house.office.bus is not None and house.office.bus.peers == 1)
         event = author.sign(20_001)
         assert (await writer.post(event)).accepted
         assert await _heard(reader, 1) == [event.id]

@@ -28,6 +28,8 @@ async def free(address: str, tmp_path: Path) -> AsyncIterator[House]:
     prices = tmp_path / "prices.toml"
     prices.write_text(FREE_OFFICE)
     async with open_house(tmp_path, address, price_file=str(prices)) as opened:
+        # behind the one at the start, so that none runs beside the test
+        await opened.office.retention.sweep()
         yield opened
 
 
@@ -76,6 +78,24 @@ async def test_what_was_taken_is_kept_and_more_is_refused(free: House) -> None:
         assert _counted(free) == await _taken(free) and (await _taken(free))[0] == 3
         await _post_free(relay, late)
         assert (await relay.post(note)).code == "deleted"
+
+
+async def test_what_comes_in_while_the_database_is_asked_counts(free: House) -> None:
+    read = free.office.database.read
+
+    async def read_and_wait(work: Any, *arguments: Any) -> Any:
+        found = await read(work, *arguments)
+        if work is unpriced_on:
+            async with free.relay() as relay:
+                await _post_free(relay, wrap())
+        return found
+
+    free.office.database.read = read_and_wait
+    try:
+        await free.office.retention.sweep()
+    finally:
+        free.office.database.read = read
+    assert _counted(free) == await _taken(free) and (await _taken(free))[0] == 1
 
 
 async def test_bytes_count_too(free: House) -> None:

@@ -73,7 +73,12 @@ async def test_at_level_fast_nothing_is_downloaded_that_is_not_ours(client: Make
     letter = len(event_json(own["fast"][0]))
     assert sent["fast"] - readers["fast"].sent.get("/", 0) <= feed + letter + FRAMES
     # Those of others, some 23 KB each, come at the levels that do not say which letter is wanted.
-    assert sent["page"] > OTHERS * 15_000 and sent["all"] > OTHERS * 15_000
+    size = {event.pubkey: len(event_json(event)) for event in await bodies_of(alice, last)}
+    shown = [header for header in await headers_of(alice) if header.seq > last]
+    (mine,) = own["page"]
+    (page,) = (header.seq // PAGE for header in shown if header.pubkey.hex() == mine.pubkey)
+    assert sent["page"] > sum(size[header.pubkey.hex()] for header in shown if header.seq // PAGE == page)
+    assert sent["all"] > sum(size.values()) > OTHERS * 15_000
     assert not any("/v1/pages/" in path for path in readers["fast"].sent)
     assert "websocket" not in readers["page"].sent and "websocket" not in readers["all"].sent
 
