@@ -38,15 +38,23 @@ def postgres_cluster() -> Iterator[postgres.Postgres]:
 
 @pytest.fixture
 def postgres_url(postgres_cluster: postgres.Postgres) -> Iterator[str]:
-    """The address `postgresql+asyncpg://…` of an empty database."""
+    """The address `postgresql+asyncpg://…` of a database with the newest schema and nothing in it."""
     address = postgres_cluster.database()
+    yield address
+    postgres_cluster.drop(address)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_cluster: postgres.Postgres) -> Iterator[str]:
+    """The same without a schema, as a first start finds it."""
+    address = postgres_cluster.empty()
     yield address
     postgres_cluster.drop(address)
 
 
 @pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of each kind: "" is the SQLite file in a server's data folder."""
+    """A database of each kind with nothing in it: "" is the SQLite file in a server's data folder."""
     return "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
 
 

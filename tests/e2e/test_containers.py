@@ -136,11 +136,11 @@ def started(names: list[str], given: Mapping[str, str], folder: Path, database: 
             server.end()
 
 
-def test_apart(postgres_url: str, tmp_path: Path) -> None:
+def test_apart(empty_postgres_url: str, tmp_path: Path) -> None:
     """As the first lines of compose.yaml say: the mint on PostgreSQL, the office without its keys."""
     names = ["pennypost", "postoffice"]
     assert SERVICES["postoffice"]["profiles"] == ["apart"] and SERVICES["postoffice"]["depends_on"] == ["pennypost"]
-    with started(names, told("apart"), tmp_path, postgres_url) as servers:
+    with started(names, told("apart"), tmp_path, empty_postgres_url) as servers:
         mint, office = servers["pennypost"], servers["postoffice"]
         with httpx.Client(trust_env=False) as http:
             document = http.get(office.url, headers={"accept": "application/nostr+json"}).json()
@@ -153,7 +153,7 @@ def test_apart(postgres_url: str, tmp_path: Path) -> None:
     assert (tmp_path / "data" / "data" / "mint.seed").exists()
 
 
-def test_several(postgres_url: str, tmp_path: Path) -> None:
+def test_several(empty_postgres_url: str, tmp_path: Path) -> None:
     """Two processes with one seed and one database that hear each other by NATS."""
     nats = Nats()
     nats.start()
@@ -162,7 +162,7 @@ def test_several(postgres_url: str, tmp_path: Path) -> None:
         given = told("several")
         assert given["PENNYPOST_BUS_URL"] == "nats://nats:4222"
         given |= {"PENNYPOST_BUS_URL": nats.url}
-        with started(["pennypost", "second"], given, tmp_path, postgres_url) as servers:
+        with started(["pennypost", "second"], given, tmp_path, empty_postgres_url) as servers:
             with httpx.Client(trust_env=False) as http:
                 keys = [http.get(f"{server.url}/v1/keys").json() for server in servers.values()]
                 assert keys[0] == keys[1] and keys[0]["keysets"]

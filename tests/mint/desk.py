@@ -21,6 +21,7 @@ from pennypost_mint.routes import refusal
 from pennypost_mint.runtime.database import Database, database_url, open_database
 from pennypost_mint.runtime.metrics import Metrics
 from pennypost_mint.runtime.settings import Settings
+from tests.support.schema import lay_out
 from tests.support.stamps import Output, output
 
 QUOTE = "/v1/mint/quote/bolt11"
@@ -136,8 +137,8 @@ async def open_desk(
     settings: Settings, *, lightning: Lightning | None = None, listening: bool = False, processes: int = 0
 ) -> AsyncIterator[Desk]:
     """Opens a mint on the settings' database and closes it again; `listening` starts its background tasks."""
-    address = database_url(settings.database_url, settings.data_dir)
-    await upgrade(address)
+    await lay_out(settings)
+    await upgrade(database_url(settings.database_url, settings.data_dir))
     database = open_database(settings.database_url, settings.data_dir)
     try:
         keyring = await Keyring.open(database, settings)

@@ -206,6 +206,7 @@ async def test_a_name_is_taken_over(small_mint: Desk) -> None:
 async def test_who_leaves_is_forgotten(small_mint: Desk) -> None:
     async with wire_to(small_mint.mint) as wire:
         await wire.subscribe(PROOFS, [NEVER])
+        assert (await wire.told())["state"] == "UNSPENT"
         await wire.subscribe(QUOTES, ["ab" * 16], "quotes")
         assert small_mint.mint.watch.size == 2
         assert b"pennypost_mint_websockets 1.0" in small_mint.mint.metrics.text()

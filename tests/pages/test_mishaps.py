@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import suppress
 
@@ -96,6 +97,32 @@ async def test_an_invoice_over_another_sum_is_not_shown(page: Page, office: Serv
     await page.unroute(QUOTE)
     await page.goto(link)
     await shown_invoice(page)
+
+
+async def test_a_refusal_that_comes_before_the_code_that_draws_stands(page: Page, office: Server) -> None:
+    """Nobody is asked to pay an invoice that the page no longer watches."""
+    await order(page, office, 10)
+    drawing = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        answer = await route.fetch()
+        if "crispEdges" in await answer.text():
+            await drawing.wait()
+        await route.fulfill(response=answer)
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=400, json={"detail": "no [quote-unknown]", "code": 20_010})
+
+    await page.route(CHUNK, slow)
+    await page.route(QUOTE, refuse)
+    await page.reload(wait_until="commit")
+    await expect(page.locator("#trouble")).to_be_visible()
+    async with page.expect_response(CHUNK) as answered:
+        drawing.set()
+    # the page waited for it before us, so it has gone on when we do
+    await page.evaluate("url => import(url).then(() => null)", (await answered.value).url)
+    await expect(page.locator("#trouble")).to_be_visible()
+    await expect(page.locator("#pay")).to_be_hidden()
 
 
 async def test_a_disk_that_is_full_when_the_quote_comes(page: Page, office: Server) -> None:

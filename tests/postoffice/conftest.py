@@ -15,7 +15,7 @@ from tests.support.postgres import Postgres
 
 @pytest.fixture(params=DATABASES)
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database of each kind; "" is a SQLite file in the data folder."""
+    """A database of each kind with nothing in it; "" is a SQLite file in the data folder."""
     if request.param == "sqlite":
         yield ""
         return

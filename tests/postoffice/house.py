@@ -24,6 +24,7 @@ from pennypost_postoffice.office import Office
 from pennypost_postoffice.serve import uvicorn_config
 from tests.support.ports import free_port
 from tests.support.relay import Relay
+from tests.support.schema import lay_out
 
 DAY = 86_400
 
@@ -132,16 +133,45 @@ class House:
             assert answer.accepted and not answer.duplicate, answer
 
 
+class Serving(uvicorn.Server):
+    """Ends at once, where uvicorn looks every tenth of a second whether it should and then waits for another."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+        # signals belong to the test runner
+        self.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), 1)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(20):
+            if not (self.server_state.connections or self.server_state.tasks):
+                return
+            await asyncio.sleep(0.005)
+        await super().shutdown(sockets)
+
+
 @asynccontextmanager
 async def open_house(folder: Path, database: str = "", **settings: Any) -> AsyncIterator[House]:
     """The service on a free port; the cryptography runs in the test's process."""
     chosen = load_settings(
         {}, data_dir=str(folder), database_url=database, port=free_port(), play_settle_after="0", **settings
     )
+    await lay_out(chosen)
     service = await Service.open(chosen, in_process=True)
-    server = uvicorn.Server(uvicorn_config(service, chosen))
-    # signals belong to the test runner
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    server = Serving(uvicorn_config(service, chosen))
     serving = asyncio.create_task(server.serve())
     try:
         while not server.started:
@@ -150,6 +180,6 @@ async def open_house(folder: Path, database: str = "", **settings: Any) -> Async
         assert office is not None
         yield House(service, office, chosen, Purse(office.keyring, chosen.url))
     finally:
-        server.should_exit = True
+        server.end()
         await serving
         await service.close()

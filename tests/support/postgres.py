@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 import psutil
 
+from pennypost_migrations import upgrade
 from tests.support.guard import Guard
 from tests.support.ports import free_port
 
@@ -43,7 +44,7 @@ def _unprivileged() -> dict[str, Any]:
 
 
 class Postgres:
-    """One cluster; `database()` makes an empty database in it. Start and stop as often as a test needs."""
+    """One cluster; `database()` makes a database in it. Start and stop as often as a test needs."""
 
     def __init__(self, folder: Path) -> None:
         self._programs = folder
@@ -52,6 +53,7 @@ class Postgres:
         self._as = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
         self._guard = Guard("sh", "-c", CLEAN, str(self._home))
+        self._template = ""
         self.port = free_port()
         self._initdb()
 
@@ -165,10 +167,21 @@ class Postgres:
         """The SQLAlchemy address of a database."""
         return f"{driver}://pennypost:{self._password}@127.0.0.1:{self.port}/{name}"
 
-    def database(self) -> str:
+    def empty(self) -> str:
         """Makes an empty database: its address."""
+        return self._create()
+
+    def database(self) -> str:
+        """Makes a database with the newest schema and nothing in it: its address."""
+        if not self._template:
+            address = self.empty()
+            asyncio.run(upgrade(address))
+            self._template = address.rpartition("/")[2]
+        return self._create(f"TEMPLATE {self._template}")
+
+    def _create(self, how: str = "") -> str:
         name = f"test_{secrets.token_hex(8)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {how}")
         return self.address(name)
 
     def database_in(self, folder: Path) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, NamedTuple, cast, get_type_hints
 
 import msgspec
@@ -170,9 +171,15 @@ def _content(content: Mapping[str, Schema]) -> dict[str, Any]:
 
 def schema(kind: Any) -> Schema:
     """JSON Schema of a struct, or of any type that msgspec knows, with definitions in place: none refers to itself."""
-    whole = msgspec.json.schema(kind)
-    definitions = cast("dict[str, Any]", whole.pop("$defs", {}))
-    return cast("Schema", _inline(whole, definitions))
+    whole = _schema(kind)
+    definitions = cast("dict[str, Any]", whole.get("$defs", {}))
+    return cast("Schema", _inline({name: each for name, each in whole.items() if name != "$defs"}, definitions))
+
+
+@cache
+def _schema(kind: Any) -> Schema:
+    # the same few stand in most of the operations, and one is as dear as ten routes
+    return msgspec.json.schema(kind)
 
 
 def _inline(value: Any, definitions: dict[str, Any]) -> Any:

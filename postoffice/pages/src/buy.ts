@@ -226,7 +226,10 @@ async function invoice(purchase: Purchase): Promise<void> {
   const request = purchase.request ?? '';
   if (drawn !== request) {
     const link = `lightning:${request}`;
+    const following = leave;
     const { QrCode } = await import('./lib/qr');
+    // what a look found out while that was loaded stands
+    if (leave !== following) return;
     const qr = at<HTMLAnchorElement>('qr');
     qr.replaceChildren(new QrCode(`LIGHTNING:${request.toUpperCase()}`).element);
     qr.href = link;

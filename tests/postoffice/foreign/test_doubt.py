@@ -76,6 +76,12 @@ class Street:
         async with self.office.relay() as relay:
             return await relay.post(event, self.token(proof))
 
+    async def taken(self, event: Event, proof: Proof) -> None:
+        """It comes in, the second time where a busy machine was too slow for the first."""
+        async with asyncio.timeout(20):
+            while not (answer := await self.post(event, proof)).accepted:
+                assert answer.code == "overloaded"
+
     async def stored(self, event: Event) -> bool:
         async with self.office.relay() as relay:
             return bool(await relay.fetch({"ids": [event.id]}))
@@ -134,7 +140,7 @@ async def test_a_sender_who_comes_again_after_a_closing(street: Street, done: bo
     assert closed.reason == REASON and closed.letter and closed.event_id.hex() == event.id
     await street.left_alone()
     street.liar.repent()
-    assert (await street.post(event, proof)).accepted
+    await street.taken(event, proof)
     assert await street.stored(event) and await street.books.earned() == 1
     assert await street.elsewhere.spent(proof) == [True]
     assert len(set(street.liar.bodies[SWAP])) == 1, "never other outputs"
@@ -147,11 +153,11 @@ async def test_other_uses_after_a_closing(street: Street) -> None:
     event, proof = await street.in_doubt()
     await street.close(event)
     street.liar.repent()
-    assert (await street.post(letter(), proof)).accepted
+    await street.taken(letter(), proof)
     assert (await street.post(event, proof)).code == "stamp-spent"
     assert await street.closed() == [], "it is known now that nothing was signed"
     other = street.elsewhere.purse.proof()
-    assert (await street.post(event, other)).accepted
+    await street.taken(event, other)
     assert await street.elsewhere.spent(proof, other) == [True, True] and await street.books.earned() == 2
 
 
@@ -161,7 +167,8 @@ async def test_a_stamp_that_was_taken_pays_for_its_own_letter_alone(street: Stre
     await street.close(event)
     street.liar.repent()
     assert (await street.post(letter(), proof)).code == "stamp-spent"
-    assert (await street.post(event, proof)).accepted and await street.books.earned() == 1
+    await street.taken(event, proof)
+    assert await street.books.earned() == 1
 
 
 async def test_what_was_signed_for_a_closed_swap_comes_in_once(street: Street) -> None:
@@ -172,7 +179,8 @@ async def test_what_was_signed_for_a_closed_swap_comes_in_once(street: Street) -
     assert await street.books.earned() == 1 and (await street.closed())[0].collected
     assert [each.result for each in await street.doubts.look()] == ["closed"]
     street.liar.repent()
-    assert (await street.post(event, proof)).accepted and await street.stored(event)
+    await street.taken(event, proof)
+    assert await street.stored(event)
     assert await street.books.earned() == 1 and await street.closed() == []
 
 
@@ -245,7 +253,7 @@ async def test_a_letter_that_was_deleted_meanwhile(street: Street, monkeypatch: 
     author = Author()
     event, proof = await street.in_doubt(swallow, author.sign(1))
     street.liar.repent()
-    assert (await street.post(author.sign(5, ["e", event.id]), street.elsewhere.purse.proof())).accepted
+    await street.taken(author.sign(5, ["e", event.id]), street.elsewhere.purse.proof())
     assert [each.result for each in await street.doubts.look([event.id])] == ["over"]
     assert await street.books.earned() == 2 and await street.books.journal() == []
     assert not await street.stored(event) and (await street.post(event, proof)).code == "deleted"
@@ -323,7 +331,7 @@ async def test_change_of_the_treasury_is_closed_and_swept_again(
     monkeypatch.setattr(treasuries, "TOKEN_PROOFS", 2)
     monkeypatch.setattr(treasuries, "TRIES", 1)
     for _ in range(4):
-        assert (await street.post(letter(), street.elsewhere.purse.proof())).accepted
+        await street.taken(letter(), street.elsewhere.purse.proof())
     foreign = street.office.office.foreign
     assert foreign is not None
     till = Treasury(street.office.office.database, [street.liar.url], foreign.seed)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from pennypost.protocol.proof import Dleq
+from pennypost.protocol.token import Proof
 from pennypost_mint.runtime.limits import FOREIGN_AT_ONCE
 from pennypost_postoffice import office as offices
 from pennypost_postoffice.foreign import service
@@ -57,8 +58,14 @@ async def test_what_waits_for_a_slow_mint_is_bounded(
     liar.lie(SWAP, never)
     purse, author = elsewhere.purse, Author()
     proofs = [purse.proof() for _ in range(FOREIGN_AT_ONCE + 2 + 8)]
+    posts: dict[asyncio.Task[Answer], Proof] = {}
     async with office.relay() as relay:
-        posts = {asyncio.create_task(relay.post(author.sign(1), purse.token(p, url=liar.url))): p for p in proofs}
+        for number, proof in enumerate(proofs, 1):
+            posts[asyncio.create_task(relay.post(author.sign(1), purse.token(proof, url=liar.url)))] = proof
+            async with asyncio.timeout(10):
+                # each of the first has its own swap under way, and only then do the others wait
+                while liar.asked[SWAP] < min(number, FOREIGN_AT_ONCE):
+                    await asyncio.sleep(0.005)
         refused: set[asyncio.Task[Answer]] = set()
         async with asyncio.timeout(10):
             while len(refused) < 8:
