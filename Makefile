@@ -83,7 +83,7 @@ $(CACHE)/bench/venv/.done: requirements/bench.txt
 	@touch $@
 
 crash: dev
-	@CRASH_ROUNDS=$${CRASH_ROUNDS:-500} $(BIN)/python -m pytest tests/crash tests/faults --timeout 7200 $(ARGS)
+	@CRASH_ROUNDS=$${CRASH_ROUNDS:-500} $(BIN)/python -m pytest tests/crash tests/faults tests/mint/test_lnd_killed.py --timeout 7200 $(ARGS)
 
 # Lightning: btcd and two LND nodes, built once for each go.sum; LND_BIN names a finished build instead.
 LND_KEY := $(shell cat tests/lightning_bed/lnd/go.mod tests/lightning_bed/lnd/go.sum tests/lightning_bed/lnd/build.sh 2>/dev/null | sha256sum | cut -c1-16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import stat
 import subprocess
@@ -17,20 +18,25 @@ import websockets
 from websockets.asyncio.client import connect
 
 from pennypost import AsyncClient
+from pennypost.protocol import secp
 from pennypost.protocol.errors import OfficeMisbehaves, OtherMint
+from pennypost.protocol.nip98 import http_auth
 from tests.support.server import Server
 from tests.support.stamps import MintClient, token_of
+
+OPERATOR = bytes(31) + b"\1"
+OPERATORS = secp.xonly(OPERATOR).hex()
 
 
 @pytest.fixture
 def mint(tmp_path: Path):
-    with Server(tmp_path / "mint", arguments=["--role", "mint"]) as server:
+    with Server(tmp_path / "mint", arguments=["--role", "mint"], settings={"OPERATORS": OPERATORS}) as server:
         yield server
 
 
 @pytest.fixture
 def office(tmp_path: Path, mint: Server):
-    settings = {"MINT_URLS": mint.url}
+    settings = {"MINT_URLS": mint.url, "OPERATORS": OPERATORS}
     with Server(tmp_path / "office", arguments=["--role", "postoffice"], settings=settings) as server:
         yield server
 
@@ -78,13 +84,30 @@ def treasury(office: Server, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def balance_sheet(server: Server) -> dict[str, Any]:
+    """`/operator/money.json`, asked for by a request that an operator signed (NIP-98)."""
+    url = f"{server.url}/operator/money.json"
+    header = http_auth(OPERATOR, url=url, method="GET", body=b"", now=int(time.time()), aux=secrets.token_bytes(32))
+    answer = httpx.get(url, headers={"authorization": header}, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 async def test_the_operator_takes_what_was_earned(mint: Server, office: Server, tmp_path: Path) -> None:
     async with AsyncClient(office.url, home=tmp_path / "alice") as alice:
-        await alice.stamps.buy(3)
+        await alice.stamps.buy(5)
         for text in ("one", "two", "three"):
             assert (await alice.send(alice.npub, text)).error is None
+    # the sheet of each: what the office earned it holds in stamps of the mint, which are out there
+    told = balance_sheet(mint)
+    names = ("settled", "sold", "unclaimed", "used", "outstanding", "difference", "balanced")
+    assert [told["books"][name] for name in names] == [5, 5, 0, 0, 5, 0, True]
+    assert told["treasury"] == {"sat": 0, "mints": []}
+    told = balance_sheet(office)
+    assert told["books"] is None and told["lightning"] is None and told["treasury"]["sat"] == 3
     (listed,) = treasury(office, "list")
     assert [(each["mint"], each["sat"]) for each in listed["mints"]] == [(mint.url, 3)]
+    assert [(each["mint"], each["sat"]) for each in told["treasury"]["mints"]] == [(mint.url, 3)]
     assert treasury(office, "backup", str(tmp_path / "treasury.json"))[0]["sat"] == 3
     (swept,) = treasury(office, "sweep", mint.url)
     assert swept["sat"] == 3 and not swept["again"]

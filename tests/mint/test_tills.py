@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +17,16 @@ from pennypost_mint.lightning.backends import open_lightning
 from pennypost_mint.quotes import quote_on
 from pennypost_mint.runtime.settings import Settings
 from tests.mint.desk import MINT, QUOTE, Desk, open_desk
-from tests.mint.places import ClnPlace, LnbitsPlace, LndPlace, LndRpcPlace, Place, WalletPlace
+from tests.mint.places import ClnPlace, Place, WalletPlace
 from tests.support.cln import RUNE, ClnRest
 from tests.support.http import HttpServer, certificates
 from tests.support.lightning import LightningBed
-from tests.support.lnbits import Lnbits
-from tests.support.server import Server
 from tests.support.stamps import output
 from tests.support.wallets import AlbyWallet
 
 pytestmark = pytest.mark.xdist_group("lightning")
 
 PLACES = ("lnd", "lndrpc", "account", "wallet", "cln")
-
-
-@pytest.fixture(scope="module")
-def lnd(lightning_bed: LightningBed) -> Place:
-    return LndPlace(lightning_bed)
-
-
-@pytest.fixture(scope="module")
-def lndrpc(lightning_bed: LightningBed) -> Place:
-    return LndRpcPlace(lightning_bed)
-
-
-@pytest.fixture(scope="module")
-def account(lightning_bed: LightningBed, lnbits: Lnbits) -> Place:
-    return LnbitsPlace(lightning_bed, lnbits)
-
-
-@pytest.fixture(scope="module")
-def wallet(lightning_bed: LightningBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WalletPlace]:
-    folder = tmp_path_factory.mktemp("wallet")
-    with Server(folder) as relay:
-        service = AlbyWallet(relay.websocket_url, lightning_bed.nodes["office"], log=folder / "wallet.log")
-        try:
-            service.start()
-            yield WalletPlace(lightning_bed, relay, service)
-        finally:
-            service.kill()
 
 
 @pytest.fixture

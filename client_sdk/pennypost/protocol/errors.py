@@ -830,7 +830,7 @@ class BooksOff(ServerError):
 class TooManyBans(ServerError):
     """There are as many bans as this office keeps."""
 
-    code = "bans"
+    code, status = "bans", 409
     remedy = "Take some away (pennypost office unban), or ask a stamp of these kinds instead."
 
 
