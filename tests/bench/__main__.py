@@ -232,7 +232,12 @@ class Bench:
 
     def _reads(self, name: str, readers: Readers, box: Mailbox) -> Iterator[ReadRun]:
         counts = self.chosen.reads
-        yield from readers.requests(counts["nostr-relay" if name == "nostr-relay" else "ours"])
+        count = counts["nostr-relay" if name == "nostr-relay" else "ours"]
+        watch = self._watch(box.server, box.home, 3 * count)
+        with watch:
+            runs = readers.requests(count)
+        self._costs(f"{name}: REQs", watch)
+        yield from runs
         if box.durable:
             yield readers.feed(counts["ours"])
         for number, notes in self.chosen.fans.items():

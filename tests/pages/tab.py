@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from playwright.async_api import Browser, CDPSession
 
 SECONDS = 40
+
+
+class NotDone(Exception):
+    """The browser refused a command."""
 
 
 class Tab:
@@ -44,7 +48,8 @@ class Tab:
         message = json.dumps({"id": self._sent, "method": method, "params": parameters})
         await self._browser.send("Target.sendMessageToTarget", {"sessionId": self._session, "message": message})
         answer = await asyncio.wait_for(waiting, SECONDS)
-        assert "error" not in answer, answer
+        if "error" in answer:
+            raise NotDone(answer["error"]["message"])
         return answer["result"]
 
     async def to_front(self) -> None:
@@ -66,11 +71,13 @@ class Tab:
         return done["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Waits until it is true: its value."""
+        """Waits until it is true: its value. Between two documents nothing is."""
         async with asyncio.timeout(SECONDS):
-            while not (value := await self.evaluate(expression)):
+            while True:
+                with suppress(NotDone):
+                    if value := await self.evaluate(expression):
+                        return value
                 await asyncio.sleep(0.02)
-        return value
 
     async def close(self) -> None:
         """Ends it."""

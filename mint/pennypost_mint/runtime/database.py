@@ -19,6 +19,7 @@ import queue
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -244,10 +245,13 @@ class SQLiteDatabase:
         return found.st_dev, found.st_ino
 
     def _checkpoint(self) -> None:
+        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         try:
             with self._engine.connect() as connection:
                 cursor: Any = connection.connection.cursor()
-                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                # beside another checkpoint, which may have begun before the last commit, SQLite does not wait
+                while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < deadline:
+                    time.sleep(0.01)
         except DRIVER_ERRORS as error:
             raise _failure(error) from error
 

@@ -225,6 +225,29 @@ async def test_what_is_written_survives_and_is_checkpointed(tmp_path: Path) -> N
     await database.close()
 
 
+async def test_what_was_committed_is_checkpointed_beside_another_checkpoint(tmp_path: Path) -> None:
+    """Such as that of the last sweep, which began before the commit."""
+    address = f"sqlite:///{tmp_path / 'test.sqlite'}"
+    await upgrade(address)
+    opened = open_database(address, tmp_path)
+    others = [asyncio.create_task(_checkpoints(opened)) for _ in range(2)]
+    try:
+        for number in range(200):
+            await opened.write(put, [number])
+            await opened.checkpoint()
+            assert key(number) in (tmp_path / "test.sqlite").read_bytes()
+    finally:
+        for each in others:
+            each.cancel()
+        await asyncio.wait(others)
+        await opened.close()
+
+
+async def _checkpoints(database: Database) -> None:
+    while True:
+        await database.checkpoint()
+
+
 async def test_a_database_that_is_away_is_unavailable(tmp_path: Path) -> None:
     database = open_database("postgresql://nobody@127.0.0.1:9/none", tmp_path)
     with pytest.raises(DatabaseUnavailable):
