@@ -63,6 +63,9 @@ def table(raw: str, used: dict[int, float], main: int, items: int) -> str:
     names: dict[int, str] = {}
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
+        if not count.isdigit():
+            # what else the profiler says, of processes without Python too
+            continue
         pid = main
         while found := _PROCESS.match(stack):  # children come below their parents
             pid, stack = int(found[1]), stack[found.end() :]
