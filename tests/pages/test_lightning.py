@@ -102,6 +102,7 @@ async def test_paid_from_a_connected_wallet(
         await paying.fill("#string", wallet.uri)
         await paying.click("#use")
         await expect(paying.locator("#sum")).to_have_text("8 sat for 8 stamps")
+        await expect(paying.locator("#string")).to_have_value("")
         assert not await shows(paying, wallet)
         await paying.dblclick("#pay")
         await expect(paying.locator("#what")).to_contain_text("Paid.", timeout=60_000)
