@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from pennypost import AsyncClient, ledger
 from pennypost.play import FUNDS, PlayBook
 from tests.crash.commands import NEVER, Commands
+from tests.sdk.test_paid_mail import answering
 from tests.support.server import Server, clean_environment
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
@@ -83,21 +83,6 @@ class Stage:
             assert (check.reserved, check.lost, check.problems, check.tokens) == (0, 0, (), ())
         return STAMPS - 1 - check.stamps, FUNDS - await self.wallet.balance()
 
-    @asynccontextmanager
-    async def answering(self) -> AsyncIterator[None]:
-        """bob answers requests while the block runs."""
-
-        async def answer() -> None:
-            async for _ in self.bob.paid.answer_all(1, watch=True):
-                pass
-
-        task = asyncio.create_task(answer())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-
     async def close(self) -> None:
         await self.bob.close()
         self.book.close()
@@ -140,7 +125,7 @@ async def test_the_same_command_after_kill_9_pays_and_posts_once(
         try:
             await stage.prepare()
             arguments = [*command(stage), "--once", "k", "--json"]
-            async with stage.answering():
+            async with answering(stage.bob, price=1):
                 status, passed = await stage.run(arguments, step)
                 # How often one waits for an answer differs from run to run: the last steps may not be reached.
                 assert status == 0 or step < NEVER, (name, step)

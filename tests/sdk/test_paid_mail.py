@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -44,14 +44,12 @@ async def bob(client: Make) -> AsyncClient:
 
 
 @asynccontextmanager
-async def answering(who: AsyncClient, price: int = 10) -> Any:
+async def answering(who: AsyncClient, price: int = 10) -> AsyncIterator[None]:
     """`who` answers every request while the block runs."""
 
     async def answer() -> None:
-        while True:
-            async for _ in who.paid.answer_all(price):
-                pass
-            await asyncio.sleep(0.01)
+        async for _ in who.paid.answer_all(price, watch=True):
+            pass
 
     task = asyncio.create_task(answer())
     try:

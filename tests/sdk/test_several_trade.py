@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from tests.sdk.test_channels import DAY, Clock
 from tests.sdk.test_channels import read as posts
 from tests.sdk.test_channels import texts as post_texts
 from tests.sdk.test_offers import Purse
+from tests.sdk.test_paid_mail import answering
 from tests.sdk.test_several_offices import MOST_STEPS, Make, close, make, read, stamped, texts
 
 __all__ = ["make"]
@@ -42,20 +41,6 @@ def person(make: Make, office: Sandbox, tmp_path: Path) -> Person:
 def at(make: Make, tmp_path: Path) -> Callable[..., AsyncClient]:
     """`at(name, url)` is the same home as a client of one office alone."""
     return lambda name, url, **options: make(tmp_path / name, url, **options)
-
-
-@asynccontextmanager
-async def answering(who: AsyncClient) -> AsyncIterator[None]:
-    async def answer() -> None:
-        async for _ in who.paid.answer_all(5, watch=True):
-            pass
-
-    task = asyncio.create_task(answer())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def said(receipt: Any) -> dict[str, str]:
@@ -163,7 +148,7 @@ async def test_a_payment_is_one_and_its_message_at_each_office(
     person: Person, at: Any, office: Sandbox, other: str, hold: bool
 ) -> None:
     alice, bob = await person("alice"), await person("bob")
-    async with answering(bob):
+    async with answering(bob, price=5):
         done = await alice.paid.send(bob.npub, "x", sat=9, hold=hold)
     # What was held was posted, and stamped, before it was paid for.
     code = "duplicate" if hold else "accepted"
@@ -185,7 +170,7 @@ async def test_an_office_that_was_away_releases_later(person: Person, at: Any, o
         return await pay(request, **options)
 
     wallet.pay = pay_and_cut
-    async with answering(bob):
+    async with answering(bob, price=5):
         done = await alice.paid.send(bob.npub, "x", sat=9, hold=True)
     assert done.receipt.accepted and wallet.told == 1
     assert await texts(at("bob", other)) == [] and await texts(at("bob", office.url)) == ["x"]
@@ -202,7 +187,7 @@ async def test_a_hold_that_comes_to_an_office_after_the_payment_is_released_ther
 ) -> None:
     alice, bob = await person("alice"), await person("bob")
     await close(alice, other)
-    async with answering(bob):
+    async with answering(bob, price=5):
         await alice.paid.send(bob.npub, "x", sat=9, hold=True)
     assert await texts(at("bob", other)) == []
     await close(alice)

@@ -35,6 +35,7 @@ from sqlalchemy.pool import NullPool
 
 from pennypost.protocol.errors import ConfigurationError, DatabaseUnavailable
 from pennypost_mint.runtime.glance import Glance, TooLong
+from pennypost_mint.runtime.logs import logger
 
 T = TypeVar("T")
 Work = Callable[..., T]
@@ -47,6 +48,8 @@ GROUP = 256
 
 QUEUE = 10_000
 """Most works that wait for the SQLite writer; past it the answer is DatabaseUnavailable."""
+
+log = logger("database")
 
 READERS = 2
 BUSY_TIMEOUT_MS = 10_000
@@ -94,7 +97,11 @@ class Database(Protocol):
         ...
 
     async def checkpoint(self) -> None:
-        """SQLite: empties the write-ahead log into the database file and truncates it. PostgreSQL: nothing."""
+        """SQLite: empties the write-ahead log into the database file and truncates it. PostgreSQL: nothing.
+
+        One that another program's reading holds up for BUSY_TIMEOUT_MS is given up, with a line in the log of the
+        program: the next one does it. Raises DatabaseUnavailable.
+        """
         ...
 
     async def close(self) -> None:
@@ -158,6 +165,8 @@ class SQLiteDatabase:
         self._local = threading.local()
         self._reading: list[Connection] = []
         self._glance = Glance(self._engine, self._file)
+        self._checkpointing = asyncio.Lock()
+        """One at a time: each holds a reader thread while it waits."""
         self._ended: Future[None] = Future()
         self._writer.start()
 
@@ -190,7 +199,10 @@ class SQLiteDatabase:
             return await self.read(work, *args)
 
     async def checkpoint(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
+        async with self._checkpointing:
+            done = await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
+        if not done:
+            log.warning("what was deleted stays in the database's log for now: another program reads it")
 
     async def close(self) -> None:
         if self._closed:
@@ -244,14 +256,17 @@ class SQLiteDatabase:
             raise OperationalError("no file", None, error) from error
         return found.st_dev, found.st_ino
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self) -> bool:
         deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         try:
             with self._engine.connect() as connection:
                 cursor: Any = connection.connection.cursor()
-                # beside another checkpoint, which may have begun before the last commit, SQLite does not wait
-                while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < deadline:
+                while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    if time.monotonic() >= deadline:
+                        return False
+                    # for readers SQLite waits, but not for the writer's own checkpoint or another process's
                     time.sleep(0.01)
+                return True
         except DRIVER_ERRORS as error:
             raise _failure(error) from error
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -229,8 +230,8 @@ async def test_what_was_committed_is_checkpointed_beside_another_checkpoint(tmp_
     """Such as that of the last sweep, which began before the commit."""
     address = f"sqlite:///{tmp_path / 'test.sqlite'}"
     await upgrade(address)
-    opened = open_database(address, tmp_path)
-    others = [asyncio.create_task(_checkpoints(opened)) for _ in range(2)]
+    opened, other = open_database(address, tmp_path), open_database(address, tmp_path)
+    others = [asyncio.create_task(_checkpoints(each)) for each in (opened, other)]
     try:
         for number in range(200):
             await opened.write(put, [number])
@@ -241,6 +242,27 @@ async def test_what_was_committed_is_checkpointed_beside_another_checkpoint(tmp_
             each.cancel()
         await asyncio.wait(others)
         await opened.close()
+        await other.close()
+
+
+async def test_a_checkpoint_that_cannot_be_done_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody else reads for long. The next one does it, and nothing is written about that."""
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT_MS", 100)
+    path = tmp_path / "test.sqlite"
+    await upgrade(f"sqlite:///{path}")
+    opened = open_database(f"sqlite:///{path}", tmp_path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM answers").fetchall()
+        await opened.write(put, [1])
+        capsys.readouterr()
+        await opened.checkpoint()
+        assert "part=database" in "".join(capsys.readouterr()) and key(1) not in path.read_bytes()
+    await opened.checkpoint()
+    assert "".join(capsys.readouterr()) == "" and key(1) in path.read_bytes()
+    await opened.close()
 
 
 async def _checkpoints(database: Database) -> None:
