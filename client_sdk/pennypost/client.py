@@ -247,7 +247,8 @@ class AsyncClient:
 
         Nothing is sent twice: a letter that is still in the outbox, after an error or a crash, goes on with its stamp
         when the same text is sent to the same person again. With a key of your own (`once`, 1 to 200 characters) this
-        holds for a year and after the answer too: the same call again says `duplicate` and costs nothing.
+        holds for a year and after the answer too: the same call again says `duplicate` and costs nothing. Two programs
+        of one home that send the same text to the same person at once send one letter; give each a key to send two.
 
         With `jitter` it is sealed and sent after a random time of up to so many seconds (at most an hour), so that its
         time does not tell who was at the keyboard.

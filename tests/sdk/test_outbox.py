@@ -186,6 +186,19 @@ async def test_two_letters_of_one_text_are_two_letters(client: Make) -> None:
     assert await texts(bob) == ["x"] * 3
 
 
+async def test_one_text_of_two_programs_is_one_letter_while_it_is_on_its_way(
+    client: Make, meddler: Meddler, tmp_path: Path
+) -> None:
+    alice, other, bob = await stamped(client, tmp_path, transport=meddler), client(tmp_path), client()
+    meddler.frames = with_ok("error: later")
+    with pytest.raises(ServerError):
+        await alice.send(bob.npub, "x", patience=0)
+    (waiting,) = await alice.outbox()
+    assert (await other.send(bob.npub, "x")).event_id == waiting.event_id
+    assert (await other.send(bob.npub, "x", once="k")).event_id != waiting.event_id
+    assert await texts(bob) == ["x"] * 2
+
+
 async def test_another_text_is_not_the_letter_that_waits(client: Make, meddler: Meddler) -> None:
     alice, bob = await stamped(client, transport=meddler), client()
     meddler.frames = with_ok("error: later")
