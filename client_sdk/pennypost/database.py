@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
@@ -55,6 +56,20 @@ def connect(path: Path | None, key: bytes | None) -> tuple[sqlite3.Connection, A
     except module.Error:
         raise HomeUnusable("its database cannot be opened") from None
     return cast("sqlite3.Connection", connection), module
+
+
+def write_ahead(connection: sqlite3.Connection, module: Any) -> None:
+    """Have the file keep a write-ahead log, as it does from then on. Raises the errors of `module`."""
+    deadline = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except module.OperationalError as error:
+            # While another process makes this same new file SQLite does not wait, whatever the connection's timeout.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 def copy(path: Path, old: bytes | None, target: Path, new: bytes | None) -> None:

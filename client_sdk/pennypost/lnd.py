@@ -104,7 +104,8 @@ class LndWallet:
         """A node by the files of its link. Raises InvalidWalletLink."""
         try:
             return cls(url, macaroon.read_bytes(), None if certificate is None else certificate.read_bytes())
-        except OSError:
+        except (OSError, ValueError):
+            # ValueError: a path with a zero byte, or one that has no form in the file system's encoding
             raise InvalidWalletLink("the file of its macaroon or certificate cannot be read") from None
 
     async def pay(self, request: str, *, max_fee_msat: int, timeout: float = PAYING) -> Paid:

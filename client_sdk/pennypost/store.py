@@ -276,7 +276,8 @@ class Store:
         except (OSError, sqlite3.Error):
             raise HomeUnusable("its database cannot be opened") from None
         try:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+            database.write_ahead(connection, self._module)
+            for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             _migrate(connection)
         except self._module.DatabaseError:

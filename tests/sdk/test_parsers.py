@@ -286,6 +286,8 @@ _wallet_links = changed(f"{NWC}?relay=wss://r.example&secret={'1' * 64}") | st.t
 @given(_wallet_links)
 @example("lnd+https://n:99999?macaroon=x")
 @example("lnd+https://[?macaroon=x")
+@example("lnd+http://n:1?macaroon=\0")
+@example("lnd+http://n:1?macaroon=\ud800")
 def test_any_text_is_the_link_of_a_wallet_or_refused(text: str) -> None:
     with suppress(InvalidWalletLink):
         assert repr(open_wallet(text, Stranger(b""))).endswith(("()", ">")) or text.startswith("play:")

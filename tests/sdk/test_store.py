@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,6 +68,30 @@ async def test_two_processes_take_turns(tmp_path: Path) -> None:
     assert await stores[0].run(counter_on, "k") == 100
     for each in stores:
         await each.close()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_new_file_that_another_process_is_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    home, key = Home(tmp_path), bytes(32) if encrypted else None
+    monkeypatch.setattr(Store, "_key", lambda _: key)
+    path = home.database()
+    assert path is not None
+    other, _ = database.connect(path, key)
+    other.execute("BEGIN IMMEDIATE")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        other.execute("ROLLBACK")
+
+    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
+    store = Store(home)
+    await store.run(advance_on, "k", 7)
+    assert await store.run(counter_on, "k") == 7 and len(waits) == 1
+    await store.close()
+    other.close()
 
 
 async def test_a_locked_file_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
