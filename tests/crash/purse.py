@@ -71,7 +71,7 @@ class Purse:
 
     async def paid(self, quote: str) -> None:
         """Waits until the payment is credited; the quote was promised, so it must be there."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             response = await self._http.get(f"{QUOTE}/{quote}")
             assert response.status_code == 200, response.text

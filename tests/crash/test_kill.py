@@ -17,6 +17,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from pennypost.protocol.event import Event
 from tests.crash.killable import Killable
@@ -92,8 +95,9 @@ async def _post(server: Server, this: Round, letters: list[tuple[Event, Stamp]])
 
 async def _swap(server: Server, this: Round, stamp: Stamp) -> None:
     async with MintClient(server.url) as mint:
-        await mint.keyset()
         try:
+            # it may be killed before it has told its keys
+            await mint.keyset()
             while True:
                 swapped = Swapped(stamp, output())
                 this.swapped.append(swapped)
@@ -106,7 +110,7 @@ async def _swap(server: Server, this: Round, stamp: Stamp) -> None:
 
 async def _arm(server: Killable, number: int) -> None:
     """From now on it dies at the step with this number."""
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=60) as http:
         with contextlib.suppress(httpx.TransportError):
             await http.get("/healthz", headers={"x-die-at": str(number)})
 
@@ -118,7 +122,7 @@ async def _kill_under_load(server: Killable, chance: random.Random, stamps: list
     this = Round(kill_after=chance.randrange(1, len(letters) * 9 // 10))
     tasks = [asyncio.create_task(_post(server, this, letters[start::CLIENTS])) for start in range(CLIENTS)]
     tasks += [asyncio.create_task(_swap(server, this, stamp)) for stamp in swapping]
-    await asyncio.wait_for(this.enough.wait(), 60)
+    await asyncio.wait_for(this.enough.wait(), 120)
     if chance.random() < 0.5:
         await _arm(server, chance.randrange(1, POINTS))
         await asyncio.wait(tasks, timeout=DYING, return_when=asyncio.ALL_COMPLETED)
@@ -127,6 +131,18 @@ async def _kill_under_load(server: Killable, chance: random.Random, stamps: list
     await asyncio.to_thread(server.kill)
     await asyncio.gather(*tasks)
     return this
+
+
+async def _over(database_url: str) -> None:
+    """Waits until PostgreSQL works on nothing any more: it ends a commit that a writer told it to begin, and died."""
+    busy = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND state <> 'idle'"
+    )
+    engine = create_async_engine(database_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    async with asyncio.timeout(60), engine.connect() as connection:
+        while await connection.scalar(busy):
+            await asyncio.sleep(0.01)
 
 
 async def _check_letters(server: Server, mint: MintClient, posted: list[Posted]) -> None:
@@ -190,7 +206,7 @@ async def test_a_killed_server_kept_every_promise(
             assert books.events == set(seen), where
             assert {one.stamp.y for one in this.posted} <= books.ys, where
             assert (books.issued, books.spent) == (bought + swaps, len(seen) + swaps), where
-            async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+            async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=60) as http:
                 new = await feed(http, last)
             assert [header.seq for header in new] == sorted({header.seq for header in new}), where
             assert sorted(header.pubkey.hex() for header in new) == sorted(one.event.pubkey for one in this.posted)
@@ -222,6 +238,7 @@ async def test_a_killed_writer_leaves_its_mail_to_the_other(
         await asyncio.to_thread(doomed.kill)
         await asyncio.gather(*tasks)
         assert all(one.answer and one.answer.accepted for one in second.posted) and len(second.posted) == 100
+        await _over(postgres_url)
         await _check_letters(other, mint, first.posted)
         rest = [pair for pair in letters[:200] if pair[0] not in [one.event for one in first.posted]]
         await _post(other, second, rest)

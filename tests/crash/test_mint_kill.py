@@ -153,11 +153,13 @@ async def test_killed_between_any_two_steps(
         tried: set[tuple[str, int]] = set()
         while town.kills < ROUNDS // 2:
             name, number = points[tries % len(points)]
-            await _run_to(town, STEPS[name], number)
+            lived = await _run_to(town, STEPS[name], number)
+            # the office looks at its database now and then: such a look may have stood among the points when they were
+            # counted, and then a request does not come to the last of them
+            assert lived is None or len(lived) < number
             tries += 1
             tried.add((name, number))
         await _all_again(town)
-        assert town.kills >= tries * 0.9
         assert len(points) > ROUNDS // 2 or tried == set(points)
         report = f"{town.kills} kills at {len(town.died_at)} named places, {len(tried)} steps of {len(points)}"
     record_property("kills", report)

@@ -88,7 +88,7 @@ def balance_sheet(server: Server) -> dict[str, Any]:
     """`/operator/money.json`, asked for by a request that an operator signed (NIP-98)."""
     url = f"{server.url}/operator/money.json"
     header = http_auth(OPERATOR, url=url, method="GET", body=b"", now=int(time.time()), aux=secrets.token_bytes(32))
-    answer = httpx.get(url, headers={"authorization": header}, trust_env=False)
+    answer = httpx.get(url, headers={"authorization": header}, trust_env=False, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -121,7 +121,7 @@ async def test_the_operator_takes_what_was_earned(mint: Server, office: Server, 
 
 
 async def test_what_each_of_them_serves(mint: Server, office: Server) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         page = await http.get(mint.url + "/")
         assert page.status_code == 200 and "no relay" in page.text
         for path in ("/buy", "/buy/check", "/buy/wallet"):

@@ -56,7 +56,7 @@ def _letter_of(time_ahead: int, keep: int) -> Event:
 
 async def _sweeps(server: Killable, count: int) -> None:
     """Waits until so many sweeps were held back."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(re.findall("clock was put forward", server.log.read_text())) < count:
             await asyncio.sleep(0.02)
 
@@ -67,7 +67,7 @@ async def test_a_day_forth_and_back(database_url: str, serve_with_clock: Callabl
     url = server.websocket_url
     async with (
         MintClient(server.url) as mint,
-        httpx.AsyncClient(base_url=server.url, trust_env=False) as http,
+        httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=60) as http,
         Relay(url) as relay,
     ):
         stamps: Iterator[Stamp] = iter(await mint.buy(20))

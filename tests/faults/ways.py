@@ -148,25 +148,26 @@ class DiskFull(Fault):
 
 
 class Locked(Fault):
-    """For `SECONDS`; `end` waits until it is over."""
+    """For `SECONDS`, or until `end`."""
 
     SECONDS = 1.5
 
     def _begin(self) -> None:
-        self._held = threading.Event()
+        self._held, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._hold)
         self._thread.start()
         self._held.wait()
 
     def _hold(self) -> None:
-        other = sqlite3.connect(self.file, isolation_level=None)
+        other = sqlite3.connect(self.file, timeout=60, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         self._held.set()
-        threading.Event().wait(self.SECONDS)
+        self._over.wait(self.SECONDS)
         other.execute("ROLLBACK")
         other.close()
 
     def _end(self) -> None:
+        self._over.set()
         self._thread.join()
 
 
@@ -216,7 +217,7 @@ class TablesFull(Fault):
 
 
 class Frozen(Fault):
-    """For `SECONDS`."""
+    """For `SECONDS`, or until `end`."""
 
     SECONDS = 1.5
 
@@ -226,7 +227,9 @@ class Frozen(Fault):
         self._timer.start()
 
     def _end(self) -> None:
+        self._timer.cancel()
         self._timer.join()
+        self.postgres.thaw()
 
 
 ON_SQLITE: list[type[Fault]] = [FileMoved, QueryOnly, NoPageMore, Immutable, DiskFull]

@@ -105,7 +105,7 @@ def test_wallet_buy_shows_an_invoice_and_brings_the_stamps(
 ) -> None:
     with buying(server, tmp_path / "alice", 21) as purchase:
         assert lightning_bed.pay(purchase.invoice())
-        assert purchase.process.wait(30) == 0, purchase.text
+        assert purchase.process.wait(60) == 0, purchase.text
     assert balance(server, tmp_path / "alice") == 21
     (bob,) = command(server, "keys", "new", "--home", tmp_path / "bob")
     command(server, "send", bob["npub"], "paid for over Lightning", "--home", tmp_path / "alice")

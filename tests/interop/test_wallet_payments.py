@@ -85,7 +85,7 @@ async def test_a_hold_that_nobody_takes_is_not_a_failure(nodes: dict[str, Wallet
     made = await nodes["office"].make_invoice(5_000, hold=True)
     with pytest.raises((PaymentUnknown, PaymentFailed)):
         async with asyncio.timeout(60):
-            paying = asyncio.ensure_future(nodes["payer"].pay(made.request, max_fee_msat=10_000, timeout=1))
+            paying = asyncio.ensure_future(nodes["payer"].pay(made.request, max_fee_msat=10_000, timeout=10))
             await held(nodes["office"], made.payment_hash)
             with pytest.raises(PaymentUnknown):
                 await nodes["payer"].payment(made.payment_hash)

@@ -301,6 +301,7 @@ async def test_nothing_is_lost_when_either_process_ends(database: Database, serv
     running._process.kill()
     service.states = dict.fromkeys(service.states, "PAID")
     await running._process.wait()
+    await asyncio.wait({running._reader})
     assert (await node.look_up(invoices[0].payment_hash)).received_msat == 1_000
     await node.close()
     again = NutshellNode(*settings, endpoint=server.url)

@@ -26,8 +26,9 @@ from tests.support.scripted_wallet import ScriptedWallet, condition
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wallet_line, "BACK_OFF", (0.01, 0.05))
-    monkeypatch.setattr(wallet_line, "OPEN_SECONDS", 2.0)
-    monkeypatch.setattr(wallet_line, "ANSWER_SECONDS", 2.0)
+    # no time limit ends what fails at once, however busy the machine is
+    monkeypatch.setattr(wallet_line, "OPEN_SECONDS", 600.0)
+    monkeypatch.setattr(wallet_line, "ANSWER_SECONDS", 600.0)
 
 
 @pytest.fixture
@@ -54,9 +55,10 @@ async def listening(node: NwcNode) -> tuple[Any, asyncio.Future[Any]]:
 
 
 async def test_an_invoice_is_made_looked_up_and_paid(node: NwcNode, wallet: ScriptedWallet) -> None:
+    asked = int(time.time())
     invoice = await node.create_invoice(10, "stamps\nfor Bob", 600)
+    assert asked + 600 <= invoice.expiry <= time.time() + 600
     assert wallet.requests == [("make_invoice", {"amount": 10_000, "description": "stamps for Bob", "expiry": 600})]
-    assert abs(invoice.expiry - time.time() - 600) < 5
     assert (await node.look_up(invoice.payment_hash)).progress is Progress.OPEN
     wallet.pay(invoice.payment_hash, 10_500)
     assert await node.look_up(invoice.payment_hash) == (invoice.payment_hash, Progress.SETTLED, 10_500, None)
@@ -167,10 +169,9 @@ async def test_a_request_that_the_relay_refuses_fails_at_once(
     node: NwcNode, wallet: ScriptedWallet, words: str
 ) -> None:
     wallet.refuse = words
-    started = time.monotonic()
-    with pytest.raises(LightningUnavailable) as refused:
-        await node.create_invoice(1, "", 60)
-    assert time.monotonic() - started < 1.5
+    async with asyncio.timeout(30):
+        with pytest.raises(LightningUnavailable) as refused:
+            await node.create_invoice(1, "", 60)
     assert words not in str(refused.value)
 
 
@@ -255,7 +256,7 @@ async def test_a_wallet_that_is_silent_keeps_nobody_waiting(
         with pytest.raises(LightningUnavailable):
             await node.look_up(bytes(32))
     wallet.silent = False
-    monkeypatch.setattr(wallet_line, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(wallet_line, "ANSWER_SECONDS", 600.0)
     await node.check()
     assert wallet.opened == 2, "another relay is tried after silence"
 
@@ -281,10 +282,10 @@ async def test_a_relay_that_is_away_is_left_in_peace(node: NwcNode, wallet: Scri
     results = await asyncio.gather(*(node.look_up(bytes(32)) for _ in range(20)), return_exceptions=True)
     assert {type(result) for result in results} == {LightningUnavailable}
     await wallet.start()
-    started = time.monotonic()
-    with pytest.raises(LightningUnavailable):
-        await node.check()
-    assert time.monotonic() - started < 0.5
+    # less than is left of the pause
+    async with asyncio.timeout(15):
+        with pytest.raises(LightningUnavailable):
+            await node.check()
     assert wallet.opened == 0
     node._line._not_before = 0.0
     await node.check()
@@ -357,11 +358,10 @@ async def test_an_answer_that_cannot_be_read_ends_the_waiting(node: NwcNode, wal
     connection: Any = node._line._connection
     (request,) = connection._waiting
     tags = [["p", node._line._session.public_key], ["e", request]]
-    started = time.monotonic()
     await wallet.publish(wallet.event(23195, "no payload", tags))
-    with pytest.raises(LightningUnavailable):
-        await asking
-    assert time.monotonic() - started < 1.5
+    async with asyncio.timeout(30):
+        with pytest.raises(LightningUnavailable):
+            await asking
 
 
 async def test_a_relay_that_only_makes_noise_is_left(
@@ -390,12 +390,14 @@ async def test_notices_that_nobody_reads_are_bounded(
     monkeypatch.setattr(wallet_line, "UNREAD", 3)
     invoice = await node.create_invoice(1, "", 60)
     stream, waiting = await listening(node)
+    await wallet.tell(wallet.pay(invoice.payment_hash, 500))
+    # from here on nobody reads
+    assert (await waiting).received_msat == 500
     for msat in range(1_000, 9_000, 1_000):
         await wallet.tell(wallet.pay(invoice.payment_hash, msat))
+    # its answer comes behind the notices
     await node.check()
-    await waiting
-    last = [(await anext(stream)).received_msat for _ in range(2)]
-    assert last[-1] == 8_000
+    assert [(await anext(stream)).received_msat for _ in range(3)] == [6_000, 7_000, 8_000]
     await stream.aclose()
 
 
@@ -421,8 +423,8 @@ async def test_closing_while_it_opens(wallet: ScriptedWallet) -> None:
         await _reader.read()
         writer.close()
 
-    port = free_port()
-    server = await asyncio.start_server(nothing, "127.0.0.1", port)
+    server = await asyncio.start_server(nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
     node = NwcNode.open(encode_link(replace(wallet.link, relays=(f"ws://127.0.0.1:{port}",))))
     asking = asyncio.ensure_future(node.check())
     await condition(lambda: node._line._opening is not None)

@@ -128,7 +128,7 @@ async def test_it_is_followed_without_being_asked(sqlite_pair: Pair, monkeypatch
     following = asyncio.create_task(sqlite_pair.here.keyring.follow())
     try:
         new = await sqlite_pair.rotate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while sqlite_pair.here.keyset != new:
                 await asyncio.sleep(0.01)
     finally:
@@ -149,10 +149,10 @@ async def test_following_outlives_a_database_that_is_away(sqlite_pair: Pair, mon
     assert await listed(sqlite_pair.here) == {ring.active().id: True}, "keysets are told from memory"
     following = asyncio.create_task(ring.follow())
     try:
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), 30)
         new = await sqlite_pair.rotate()
         ring._database = database
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while sqlite_pair.here.keyset != new:
                 await asyncio.sleep(0.01)
     finally:
@@ -164,18 +164,22 @@ async def test_callers_share_looks_that_begin_after_they_asked(sqlite_pair: Pair
     assert ring._database is not None
     inner, looks = ring._database, 0
 
+    read, rotated = asyncio.Event(), asyncio.Event()
+
     class Counting:
         async def read(self, *args: object) -> object:
             nonlocal looks
             looks += 1
             found = await inner.read(*args)  # type: ignore[arg-type]
-            await asyncio.sleep(0.02)
+            read.set()
+            await rotated.wait()
             return found
 
     ring._database = Counting()  # type: ignore[assignment]
     first = asyncio.create_task(ring.refresh())
-    await asyncio.sleep(0.01)
+    await read.wait()
     new = await sqlite_pair.rotate()
+    rotated.set()
     rest = await asyncio.gather(*(ring.refresh() for _ in range(50)))
     await first
     # One of before the rotation, one for whoever came first after it, one for all who came meanwhile.

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,13 +47,26 @@ def nap(state: int, items: list[Any]) -> list[Any]:
     return items
 
 
+def wait_at(state: int, items: list[Any]) -> list[Any]:
+    """Until somebody writes into these named pipes."""
+    return [Path(pipe).read_text() for pipe in items]
+
+
 async def until(condition: Callable[[], bool], pause: float = 0.01) -> None:
     async with asyncio.timeout(30):
         for _ in iter(condition, True):
             await asyncio.sleep(pause)
 
 
-JOBS = {"double": double, "who": who, "fail": fail, "die": die, "die_when_told": die_when_told, "nap": nap}
+JOBS = {
+    "double": double,
+    "who": who,
+    "fail": fail,
+    "die": die,
+    "die_when_told": die_when_told,
+    "nap": nap,
+    "wait_at": wait_at,
+}
 
 
 @pytest.fixture
@@ -99,7 +113,7 @@ async def test_killed_from_outside_while_idle(workers: Workers) -> None:
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     assert await workers.run("double", [21]) == [42]
-    await until(lambda: len(workers.pids) == 2)
+    await until(lambda: len(set(workers.pids) - before) == 2)
     assert not before & set(workers.pids)
 
 
@@ -120,19 +134,21 @@ async def test_ctrl_c_and_sigterm_do_not_end_a_process_that_its_parent_needs(wor
     assert sorted(workers.pids) == before
 
 
-async def test_the_queue_is_bounded() -> None:
+async def test_the_queue_is_bounded(tmp_path: Path) -> None:
     pool = Workers(JOBS, 2, processes=1, max_waiting=3)
     await pool.start()
     try:
-        first = asyncio.ensure_future(pool.run("nap", [0.2]))
+        os.mkfifo(gate := tmp_path / "gate")
+        first = asyncio.ensure_future(pool.run("wait_at", [str(gate)]))
         await asyncio.sleep(0)
         await until(lambda: pool.waiting == 0, 0)
         rest = [asyncio.ensure_future(pool.run("double", [n])) for n in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await pool.run("double", [9])
+        await asyncio.to_thread(gate.write_text, "go on")
         assert await asyncio.gather(*rest) == [[0], [2], [4]]
-        await first
+        assert await first == ["go on"]
     finally:
         await pool.stop()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pennypost_mint.api import Mint
 
-SECONDS = 10
+SECONDS = 30
 
 
 class Wire:

@@ -14,7 +14,7 @@ from tests.support.require import require
 from tests.support.server import Server
 
 # a machine may be slow; what is there is seen at once
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 Opened = Callable[..., Awaitable[Page]]
 
@@ -45,7 +45,7 @@ async def contexts(chromium: Browser, office: Server) -> AsyncIterator[Callable[
 
     async def open_context(*origins: str, **options: Any) -> BrowserContext:
         context = await chromium.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         opened.append((context, Watch(context, *(origins or (office.url,)))))
         return context
 

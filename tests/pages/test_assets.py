@@ -57,6 +57,8 @@ def test_nothing_else_is_served(http: httpx.Client, name: str) -> None:
     assert http.get(f"/assets/{name}").status_code == 404
 
 
+# the first test that asks for it builds the wheel and installs it
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("folder", ["built", "html"])
 def test_what_pages_are_made_of_is_installed(installed: Path, folder: str) -> None:
     """The wheel has every built file and every piece of HTML, so that an operator needs no Node."""

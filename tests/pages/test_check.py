@@ -10,10 +10,10 @@ from playwright.async_api import BrowserContext, Page, Route, expect
 
 from pennypost.protocol.token import parse_token
 from tests.pages.browser import lose_answer
-from tests.pages.till import order, pay_play, purchases, shown_token
+from tests.pages.till import open_check, order, pay_play, purchases, shown_token
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(300)]
 
 Contexts = Callable[..., Awaitable[BrowserContext]]
 
@@ -27,7 +27,7 @@ async def bought(page: Page, office: Server, amount: int) -> str:
 
 async def check(page: Page, office: Server, text: str) -> list[str]:
     """Checks a text: the state of each token in it."""
-    await page.goto(f"{office.url}/buy/check")
+    await open_check(page, office)
     await page.fill("#tokens", text)
     await page.click("#go")
     await expect(page.locator("#found")).to_be_visible()
@@ -142,7 +142,7 @@ async def test_what_cannot_be_used(page: Page, office: Server) -> None:
     proofs = parse_token(token)
     assert proofs.mint == office.url
     for text in ("", "no token here", "cashu"):
-        await page.goto(f"{office.url}/buy/check")
+        await open_check(page, office)
         await page.fill("#tokens", text)
         await page.click("#go")
         await expect(page.locator("#tokens-problem")).not_to_be_empty()

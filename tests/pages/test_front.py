@@ -44,7 +44,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
 
 
 async def _page(house: House, accept: str = "text/html") -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         return await http.get(house.url + "/", headers={"accept": accept})
 
 
@@ -149,7 +149,7 @@ async def test_any_client_can_post_as_it_says(house: House) -> None:
     assert relay == house.websocket_url.rstrip("/")
     async with house.relay() as line:
         assert (await line.post(Author().sign(), house.purse.token())).accepted
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         headers = {"x-cashu": house.purse.token()}
         answer = await http.post(address, content=event_json(Author().sign()), headers=headers)
         assert answer.status_code == 200, answer.text

@@ -6,17 +6,26 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
-import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from pennypost.protocol.errors import QuoteExpired
 from pennypost.protocol.token import parse_token
 from tests.pages.tab import two_tabs
-from tests.pages.till import choose, expire, link_of, order, pay_play, settle_late, shown_invoice, shown_token
+from tests.pages.till import (
+    choose,
+    credited,
+    expire,
+    link_of,
+    order,
+    pay_play,
+    settle_late,
+    shown_invoice,
+    shown_token,
+)
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(300)]
 
 Contexts = Callable[..., Awaitable[BrowserContext]]
 
@@ -95,19 +104,19 @@ async def test_paid_while_the_tab_is_at_the_back(chromium: Browser, office: Serv
         await tab.until("document.visibilityState === 'hidden'")
         if frozen:
             await tab.freeze()
+            await tab.until("lived.includes('freeze')")
         await pay_play(office, invoice)
-        async with httpx.AsyncClient(base_url=office.url, trust_env=False) as http:
-            async with asyncio.timeout(40):
-                while (found := (await http.get(f"/v1/mint/quote/bolt11/{quote}")).json())["state"] == "UNPAID":
-                    await asyncio.sleep(0.05)
+        state = await credited(office, quote)
         if frozen:
             # long past the mint's word, and twice its own timer
             await asyncio.sleep(0.5)
-            assert found["state"] == "PAID" and not await tab.evaluate(TOKEN)
+            assert state == "PAID" and not await tab.evaluate(TOKEN)
             await tab.thaw()
         await tab.to_front()
         token = await tab.until(TOKEN)
         assert sum(proof.amount for proof in parse_token(token).proofs) == 10
+        # one that was only hidden had its token before it was told that it is shown
+        await tab.until("lived.at(-1) === 'visible'")
         lived = await tab.evaluate("lived")
         assert lived == (["hidden", "freeze", "resume", "visible"] if frozen else ["hidden", "visible"])
         await tab.evaluate("new Promise(done => indexedDB.deleteDatabase('pennypost').onsuccess = () => done(1))")

@@ -130,7 +130,7 @@ async def test_paid_from_a_connected_wallet(
         assert not [each for each in heard if any(form in each for form in forms(wallet))]
         # and it would have heard
         await paying.evaluate(SPOKEN, wallet.uri)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(forms(wallet)[0] in each for each in await tap.heard()) != 4:
                 await asyncio.sleep(0.05)
     finally:

@@ -19,11 +19,11 @@ from pennypost.protocol.stealth import Address, wrap_letter
 from pennypost_postoffice.pages.shop import LETTERS, letter_prices
 from tests.pages.browser import nameless, overflows, serious_faults
 from tests.pages.codes import drawn
-from tests.pages.till import expire, order, pay_play, settle_late, shown_invoice, shown_token
+from tests.pages.till import credited, expire, open_check, order, pay_play, settle_late, shown_invoice, shown_token
 from tests.support.require import require
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(300)]
 
 Contexts = Callable[..., Awaitable[BrowserContext]]
 Examined = tuple[Page, Callable[[str], Awaitable[None]]]
@@ -31,7 +31,12 @@ Examined = tuple[Page, Callable[[str], Awaitable[None]]]
 PHONE = ViewportSize(width=320, height=720)
 ZOOMED = ViewportSize(width=640, height=360)
 """A screen of 1,280 × 720 at 200 %."""
-MOVING = """document.getAnimations().filter(each => each.playState === 'running').map(each => each.animationName)"""
+MOVING = """async () => {
+    const ends = each => each.effect.getComputedTiming().endTime !== Infinity;
+    await Promise.allSettled(document.getAnimations().filter(ends).map(each => each.finished));
+    return document.getAnimations().filter(each => each.playState === 'running').map(each => each.animationName);
+}"""
+"""What moves on and on. A turn of an arrow begins with the next frame that is drawn, whenever that is, and ends."""
 
 AXE = Path(__file__).parents[2] / "postoffice" / "pages" / "node_modules" / "axe-core" / "axe.min.js"
 PATHS = ("/buy", "/buy/check", "/buy/wallet")
@@ -42,7 +47,7 @@ WITH_WALLET_CODE = 110_000
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_headers(office: Server, path: str) -> None:
-    async with httpx.AsyncClient(base_url=office.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=office.url, trust_env=False, timeout=60) as http:
         found = await http.get(path)
         policy = dict(part.split(" ", 1) for part in found.headers["content-security-policy"].split("; "))
         assert policy["default-src"] == "'none'"
@@ -60,7 +65,7 @@ async def test_headers(office: Server, path: str) -> None:
 @pytest.mark.parametrize("path", ["/", *PATHS, "/operator/login", "/operator/money"])
 async def test_strict_and_of_this_origin(office: Server, path: str) -> None:
     """Whatever the page is: no cookie, nothing inline, nothing of elsewhere named as a part of it."""
-    async with httpx.AsyncClient(base_url=office.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=office.url, trust_env=False, timeout=60) as http:
         found = await http.get(path, headers={"accept": "text/html"})
     assert found.headers["content-type"] == "text/html; charset=utf-8"
     policy = dict(part.split(" ", 1) for part in found.headers["content-security-policy"].split("; "))
@@ -236,10 +241,11 @@ async def test_every_step_of_buying_is_for_everyone(examined: Examined, office: 
     await expect(page.locator("#kept")).to_be_visible()
     await clean("kept")
 
-    await page.goto(f"{office.url}/buy/check")
+    await open_check(page, office)
     await expect(page.locator("#check")).to_be_visible()
     await expect(page.locator("#without-script")).to_be_hidden()
     await page.click("#go")
+    await expect(page.locator("#tokens-problem")).to_be_visible()
     await clean("nothing to check")
     await page.fill("#tokens", f"{token} {token[:-20]}")
     await page.click("#go")
@@ -277,7 +283,10 @@ async def test_every_step_of_a_connected_wallet_is_for_everyone(examined: Examin
     await expect(page.locator("#sure-problem")).to_be_visible()
     await clean("of a stranger")
     await pay_play(office, invoice)
+    # the page asks once
+    await credited(office, path.split("#")[1])
     await page.reload()
+    await expect(page.locator("#what")).to_contain_text("Paid.")
     await expect(page.locator("#ready")).to_be_hidden()
     await clean("paid")
 

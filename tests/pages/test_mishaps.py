@@ -13,7 +13,7 @@ from pennypost.protocol.token import parse_token
 from tests.pages.till import choose, link_of, order, pay_play, purchases, shown_invoice, shown_token
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(300)]
 
 CHUNK = re.compile(r"/assets/chunk-")
 KEYSETS = re.compile(r"/v1/keysets$")

@@ -35,7 +35,7 @@ from tests.support.require import require
 from tests.support.server import Server
 from tests.support.stamps import MintClient, token_of
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(300)]
 
 OPERATOR = Author()
 PRICE = "[[rule]]\nbase = {}\n"
@@ -55,7 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def context(chromium: Browser, served: Server) -> AsyncIterator[BrowserContext]:
     """A browser of its own; at the end none of its pages may have complained."""
     opened = await chromium.new_context()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(30_000)
     watch = Watch(opened, served.url, f"http://localhost:{served.port}")
     yield opened
     await opened.close()
@@ -115,7 +115,7 @@ async def test_an_operator_edits_a_price_and_the_next_event_is_charged_so(
     assert (await post(served, 1)).accepted
     await page.get_by_role("button", name="Back to the price file").click()
     await expect(page.get_by_role("status")).to_be_visible()
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         fees = (await http.get(served.url, headers={"accept": "application/nostr+json"})).json()["fees"]
     assert fees["publication"][0]["amount"] == 3
 
@@ -162,7 +162,7 @@ async def test_an_operator_rotates_the_keyset(context: BrowserContext, served: S
 
 async def _active(server: Server) -> str:
     """The id of the keyset that signs, as wallets are told."""
-    async with httpx.AsyncClient(trust_env=False, base_url=server.url) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False, base_url=server.url) as http:
         (found,) = [each["id"] for each in (await http.get("/v1/keysets")).json()["keysets"] if each["active"]]
         return found
 
@@ -208,7 +208,7 @@ async def test_no_script_and_no_other_site_can_use_the_session(context: BrowserC
     await page.evaluate("document.querySelectorAll('[name=key]').forEach(field => field.remove())")
     await page.get_by_role("button", name="Stop selling now").click()
     await expect(page.get_by_role("heading", name="Not done")).to_be_visible()
-    async with httpx.AsyncClient(trust_env=False, base_url=served.url) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False, base_url=served.url) as http:
         assert (await http.get("/v1/info")).json()["nuts"]["4"]["disabled"] is False
 
 

@@ -22,10 +22,19 @@ from pennypost_mint.runtime.database import open_database
 from pennypost_mint.runtime.settings import load_settings
 from tests.pages.browser import ARGUMENTS, lose_answer, program
 from tests.pages.codes import decoded, drawn
-from tests.pages.till import fragment_of, link_of, order, pay_play, purchases, shown_invoice, shown_token
+from tests.pages.till import (
+    credited,
+    fragment_of,
+    link_of,
+    order,
+    pay_play,
+    purchases,
+    shown_invoice,
+    shown_token,
+)
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(300)]
 
 Contexts = Callable[..., Awaitable[BrowserContext]]
 
@@ -33,6 +42,13 @@ QUOTES = re.compile(r"/v1/mint/quote/bolt11$")
 STAMPS = re.compile(r"/v1/mint/bolt11$")
 SOCKET = re.compile(r"/v1/ws$")
 FRONT = "document.dispatchEvent(new Event('visibilitychange'))"
+ASKING = """window.asking = 0;
+const ask = window.fetch;
+window.fetch = (...all) => { asking++; return ask(...all).finally(() => asking--); };
+window.WebSocket = class extends WebSocket {
+    constructor(...all) { super(...all); asking++; this.addEventListener('close', () => asking--); }
+};"""
+"""`asking`: how many questions are without an answer, and how many sockets open or about to be."""
 
 
 def refused(socket: WebSocketRoute) -> Any:
@@ -146,12 +162,15 @@ async def test_seen_by_the_socket(page: Page, office: Server) -> None:
 async def test_seen_when_the_page_comes_to_the_front(page: Page, office: Server) -> None:
     """No timer runs, no socket lives: coming to the front is enough (a tab that is really at the back: test_late)."""
     await page.route_web_socket(SOCKET, refused)
+    await page.add_init_script(ASKING)
     await page.clock.install()
     invoice = await order(page, office, 10)
     await page.clock.pause_at("2100-01-01")
-    await page.wait_for_timeout(300)
+    while await page.evaluate("asking"):
+        await page.wait_for_timeout(20)
     await pay_play(office, invoice)
-    await page.wait_for_timeout(300)
+    await credited(office, fragment_of(page).split(".")[-1])
+    assert not await page.evaluate("asking")
     await expect(page.locator("#done")).to_be_hidden()
     await page.evaluate(FRONT)
     await shown_token(page)
@@ -188,7 +207,7 @@ async def test_the_mint_is_killed_and_rotates_while_it_is_paid(
     await database.close()
     await pay_play(mint, invoice)
     mint.start()
-    token = parse_token(await shown_token(page, seconds=40))
+    token = parse_token(await shown_token(page, seconds=60))
     assert sum(proof.amount for proof in token.proofs) == 10
     assert all(not before.startswith(proof.id) for proof in token.proofs)
 

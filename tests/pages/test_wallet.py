@@ -11,7 +11,7 @@ from playwright.async_api import BrowserContext, Page, expect
 from tests.pages.till import order
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("pages"), pytest.mark.timeout(300)]
 
 Contexts = Callable[..., Awaitable[BrowserContext]]
 
@@ -57,6 +57,7 @@ async def test_a_relay_that_the_page_may_not_reach(page: Page, office: Server) -
     await page.goto(office.url + (await page.get_attribute("#nwc", "href") or ""))
     await page.fill("#string", connection("https://relay.example"))
     await page.click("#use")
+    await expect(page.locator("#string-problem")).not_to_be_empty()
     none = await page.inner_text("#string-problem")
     await page.fill("#string", connection("ws://relay.example"))
     await page.click("#use")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from playwright.async_api import Page, expect
 from sqlalchemy import Connection, update
 
@@ -28,6 +30,14 @@ async def pay_play(server: Server, invoice: str) -> int:
         return await pay_play_invoice(database, invoice)
     finally:
         await database.close()
+
+
+async def credited(server: Server, quote: str) -> str:
+    """Waits until the mint has heard of the payment: the quote's state."""
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=60) as http:
+        while (state := (await http.get(f"/v1/mint/quote/bolt11/{quote}")).json()["state"]) == "UNPAID":
+            await asyncio.sleep(0.05)
+    return state
 
 
 async def expire(server: Server, invoice: str, *, seconds: int = -1, lapse: bool = False) -> None:
@@ -89,7 +99,14 @@ async def shown_invoice(page: Page) -> str:
     return link.removeprefix("lightning:")
 
 
-async def shown_token(page: Page, seconds: float = 20) -> str:
+async def open_check(page: Page, server: Server) -> None:
+    """The check page, once it listens: its form is shown before that."""
+    await page.goto(f"{server.url}/buy/check")
+    # written after what listens to the form was set
+    await expect(page.locator("#again")).to_have_attribute("href", "/buy/check")
+
+
+async def shown_token(page: Page, seconds: float = 45) -> str:
     """Waits for the stamps: the token."""
     await expect(page.locator("#done")).to_be_visible(timeout=seconds * 1_000)
     token = await page.input_value("#token")

@@ -97,7 +97,7 @@ async def again_without_a_stamp(desk: Desk) -> Sent:
 async def older(desk: Desk) -> Sent:
     author = Author()
     await desk.house.pay(desk.relay, [author.sign(10_001)])
-    return desk.stamped(author.sign(10_001, age=10))
+    return desk.stamped(author.sign(10_001, age=600))
 
 
 async def no_stamp(desk: Desk) -> Sent:
@@ -265,7 +265,7 @@ ROWS: dict[str, Row] = {
 @pytest.mark.parametrize("way", ["websocket", "http"])
 async def test_table(house: House, way: str) -> None:
     house.office.policy.prices = parse_prices(PRICES)
-    async with house.relay() as relay, httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with house.relay() as relay, httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
         desk = Desk(house, relay, http, way)
         for name, row in ROWS.items():
             sent = await row.send(desk)
@@ -308,7 +308,7 @@ async def test_what_a_402_asks_for(sqlite_house: House) -> None:
     house = sqlite_house
     house.office.policy.prices = parse_prices(PRICES)
     page = {"origin": "https://client.example"}
-    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
         for kind, sat in ((1, 1), (DEAR, 3)):
             event = Author().sign(kind)
             asked = await http.post("/v1/events", json=plain(event), headers=page)

@@ -79,12 +79,12 @@ async def test_what_was_signed_for_another_relay(sqlite_house: House, host: str)
     """Whoever connects here under his own name cannot use what a client of his signed for him, to our challenge."""
     house, victim = sqlite_house, Author()
     port = house.settings.port
-    async with connect(f"ws://{host}/", host="127.0.0.1", port=port, proxy=None) as socket:
+    async with connect(f"ws://{host}/", host="127.0.0.1", port=port, proxy=None, open_timeout=60) as socket:
         assert socket.request is not None and socket.request.headers["Host"] == host
-        _, challenge = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        _, challenge = json.loads(await asyncio.wait_for(socket.recv(), 60))
         signed = victim.sign(22_242, ["relay", f"ws://{host}/"], ["challenge", challenge])
         await socket.send(json.dumps(["AUTH", plain(signed)]))
-        answer = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        answer = json.loads(await asyncio.wait_for(socket.recv(), 60))
         assert answer[:3] == ["OK", signed.id, False] and answer[3].endswith("[auth-invalid]")
         assert _only(house).authenticated == set()
 
@@ -93,11 +93,11 @@ async def test_names_of_the_office(sqlite_house: House) -> None:
     """Its public address, the socket it listens on, and loopback however it is called: a tunnel has another port."""
     port = sqlite_house.settings.port
     for host in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost:1234"):
-        async with connect(f"ws://{host}/", host="127.0.0.1", port=port, proxy=None) as socket:
-            _, challenge = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        async with connect(f"ws://{host}/", host="127.0.0.1", port=port, proxy=None, open_timeout=60) as socket:
+            _, challenge = json.loads(await asyncio.wait_for(socket.recv(), 60))
             signed = Author().sign(22_242, ["relay", f"ws://{host}"], ["challenge", challenge])
             await socket.send(json.dumps(["AUTH", plain(signed)]))
-            assert json.loads(await asyncio.wait_for(socket.recv(), 10))[:3] == ["OK", signed.id, True]
+            assert json.loads(await asyncio.wait_for(socket.recv(), 60))[:3] == ["OK", signed.id, True]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from pennypost_mint.runtime.database import open_database
 from pennypost_mint.runtime.settings import load_settings
 from pennypost_postoffice import follow
 from pennypost_postoffice.bus import messages
-from pennypost_postoffice.bus.bus import HERE_EVERY
 from pennypost_postoffice.bus.messages import EVENT, Message, Pieces
 from pennypost_postoffice.bus.postgres import NAME
 from tests.postoffice.house import Author, House, Purse, open_house, wrap
@@ -92,8 +91,8 @@ def bus(request: pytest.FixtureRequest) -> Nats | None:
     return request.getfixturevalue("nats") if request.param == "nats" else None
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -117,17 +116,27 @@ def _relay(house: House) -> Relay:
 
 
 def _http(house: House) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.settings.port}", trust_env=False, timeout=30)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.settings.port}", trust_env=False, timeout=60)
+
+
+async def _event(relay: Relay) -> tuple[str, str]:
+    """The next event: its subscription and its id."""
+    while True:
+        frame = await asyncio.wait_for(relay.frames.get(), 60)
+        if frame[0] == "EVENT":
+            return frame[1], frame[2]["id"]
 
 
 async def _heard(relay: Relay, count: int) -> list[str]:
     """Ids of the next events, in their order."""
-    found: list[str] = []
-    while len(found) < count:
-        frame = await asyncio.wait_for(relay.frames.get(), 20)
-        if frame[0] == "EVENT":
-            found.append(frame[2]["id"])
-    return found
+    return [(await _event(relay))[1] for _ in range(count)]
+
+
+async def _subscribe(relay: Relay, **wanted: Any) -> None:
+    """Returns when all that comes from now on comes live, in the order of its numbers."""
+    await relay.send(["REQ", "s", wanted])
+    while (await asyncio.wait_for(relay.frames.get(), 60))[0] != "EOSE":
+        pass
 
 
 @pytest.fixture
@@ -147,9 +156,9 @@ async def test_the_bus_wakes_subscribers_and_readers_of_the_feed(
         _http(two) as http,
     ):
         letter = wrap()
-        await reader.send(["REQ", "s", {"authors": [letter.pubkey]}])
+        await _subscribe(reader, authors=[letter.pubkey])
         waiting = asyncio.create_task(http.get("/v1/headers", params={"wait": 60}))
-        await _until(lambda: two.office.live.listens and two.office.feed.waiters == 1)
+        await _until(lambda: two.office.feed.waiters == 1)
         await one.pay(writer, [letter])
         assert await _heard(reader, 1) == [letter.id]
         _, headers = decode_headers((await waiting).content)
@@ -162,8 +171,7 @@ async def test_ephemeral_events_travel_whole(tmp_path: Path, postgres_url: str, 
     async with _houses(tmp_path, postgres_url, bus) as (one, two), _relay(one) as writer, _relay(two) as reader:
         author = Author()
         sent = [author.sign(20_001, content=each) for each in ("short", "é" * 30_000, 'quote " \\ \u2028 end')]
-        await reader.send(["REQ", "s", {"kinds": [20_001]}])
-        await _until(lambda: two.office.live.listens)
+        await _subscribe(reader, kinds=[20_001])
         for event in sent:
             assert (await writer.post(event)).accepted
         assert await _heard(reader, 3) == [event.id for event in sent]
@@ -181,8 +189,7 @@ async def test_alone_nobody_listens(tmp_path: Path, postgres_url: str) -> None:
 )
 async def test_what_a_stranger_on_the_bus_sends_is_not_served(sqlite_house: House, body: bytes) -> None:
     async with sqlite_house.relay() as reader:
-        await reader.send(["REQ", "s", {}])
-        await _until(lambda: sqlite_house.office.live.listens)
+        await _subscribe(reader)
         sqlite_house.office.passed_on(body)
         good = Author().sign(20_001)
         sqlite_house.office.passed_on(event_json(good))
@@ -192,8 +199,7 @@ async def test_what_a_stranger_on_the_bus_sends_is_not_served(sqlite_house: Hous
 async def test_a_number_from_the_bus_is_not_believed(sqlite_house: House) -> None:
     """A made-up number costs a look; nothing is skipped for it."""
     async with sqlite_house.relay() as writer, sqlite_house.relay() as reader:
-        await reader.send(["REQ", "s", {"kinds": [1]}])
-        await _until(lambda: sqlite_house.office.live.listens)
+        await _subscribe(reader, kinds=[1])
         sqlite_house.office.follower.heard(2**60)
         letter = Author().sign(1)
         await sqlite_house.pay(writer, [letter])
@@ -207,8 +213,7 @@ async def test_numbers_without_events_hold_nobody_up(sqlite_house: House) -> Non
     author = Author()
     live = [author.sign(1) for _ in range(2)]
     async with sqlite_house.relay() as writer, sqlite_house.relay() as reader:
-        await reader.send(["REQ", "s", {"authors": [author.pubkey]}])
-        await _until(lambda: office.live.listens)
+        await _subscribe(reader, authors=[author.pubkey])
         office.follower._cursor -= 3  # three numbers of others whose events are gone
         await sqlite_house.pay(writer, live)
         assert await _heard(reader, 2) == [event.id for event in live]
@@ -234,13 +239,13 @@ async def test_who_subscribes_while_others_write(tmp_path: Path, postgres_url: s
         await asyncio.gather(*posting)
         heard: dict[str, list[str]] = {str(number): [] for number in range(6)}
         while any(len(ids) < len(letters) for ids in heard.values()):
-            frame = await asyncio.wait_for(reader.frames.get(), 20)
-            if frame[0] == "EVENT":
-                heard[frame[1]].append(frame[2]["id"])
+            name, identifier = await _event(reader)
+            heard[name].append(identifier)
         await one.pay(first, [last := author.sign(1)])
-        for _ in heard:
-            frame = await asyncio.wait_for(reader.frames.get(), 20)
-            heard[frame[1]].append(frame[2]["id"])
+        for _ in range(len(heard)):
+            # the end of what was stored may stand before it
+            name, identifier = await _event(reader)
+            heard[name].append(identifier)
         expected = sorted([*(event.id for event in letters), last.id])
         assert all(sorted(ids) == expected for ids in heard.values())
 
@@ -249,25 +254,42 @@ async def test_a_lost_bus_is_made_anew(tmp_path: Path, postgres_url: str, bus: N
     """While it is away the database is asked; afterwards it wakes again."""
     async with _houses(tmp_path, postgres_url, bus) as (one, two), _relay(one) as writer, _relay(two) as reader:
         author = Author()
-        await reader.send(["REQ", "s", {"authors": [author.pubkey]}])
-        await _until(lambda: two.office.live.listens)
+        await _subscribe(reader, authors=[author.pubkey])
+        turns = [_turns(house) for house in (one, two)]
         for _ in range(2):
+            for each in turns:
+                each.clear()
             if bus is None:
                 await _end_listeners(postgres_url)
             else:
                 bus.kill()
-            await _until(lambda: not two.office.bus_is_up)
+            # PostgreSQL's own is soon there again
+            await _until(lambda: all(False in each for each in turns))
             letter = author.sign(1)
             await one.pay(writer, [letter])
             assert await _heard(reader, 1) == [letter.id]
             if bus is not None:
                 bus.start()
-            await _until(lambda: one.office.bus_is_up and two.office.bus_is_up, 3 * HERE_EVERY)
+            await _until(lambda: one.office.bus_is_up and two.office.bus_is_up)
             for house in (one, two):
                 await _until(lambda house=house: house.office.bus is not None and house.office.bus.peers == 1)
         event = author.sign(20_001)
         assert (await writer.post(event)).accepted
         assert await _heard(reader, 1) == [event.id]
+
+
+def _turns(house: House) -> list[bool]:
+    """Whether its bus is there, at each turn from now on."""
+    bus = house.office.bus
+    assert bus is not None
+    told, found = bus._on_turn, list[bool]()
+
+    def turned() -> None:
+        found.append(bus.is_up)
+        told()
+
+    bus._on_turn = turned
+    return found
 
 
 async def _end_listeners(address: str) -> int:
@@ -329,9 +351,7 @@ async def test_three_processes_random_writers_and_a_bus_that_dies(
         relays = [await stack.enter_async_context(Relay(server.websocket_url)) for server in servers]
         readers = [await stack.enter_async_context(Relay(server.websocket_url)) for server in servers * 2]
         for reader in readers:
-            await reader.send(["REQ", "s", {"authors": [author.pubkey]}])
-            while (await reader.frames.get())[0] != "EOSE":
-                pass
+            await _subscribe(reader, authors=[author.pubkey])
         for number in range(rounds):
             writing = [asyncio.create_task(write(relay)) for relay in relays]
             if number in (1, 2) and bus is None:

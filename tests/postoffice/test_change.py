@@ -46,7 +46,7 @@ async def posted(relay: Relay, event: Event, token: Any, blanks: list[dict[str, 
 
 
 async def by_http(house: House, event: Event, token: Any, blanks: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
         answer = await http.post("/v1/events", json=["EVENT", plain(event), token, {"change": blanks}])
         return answer.status_code, answer.json()
 
@@ -81,7 +81,7 @@ async def test_blanks_signed_at_the_mint(house: House) -> None:
     made, keyset = blank(house), house.purse.keyring.active().id
     proof, spare = house.purse.proof(4), house.purse.proof()
     entry = {"amount": 1, "id": keyset, "secret": spare.secret, "C": spare.C}
-    async with house.relay() as relay, httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with house.relay() as relay, httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
         swap = await http.post("/v1/swap", json={"inputs": [entry], "outputs": [made | {"amount": 1}]})
         assert swap.status_code == 200
         before = await signed(house)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import time
 
 import httpx
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from pennypost.protocol.errors import FeedFull
 from pennypost.protocol.event import Event
 from pennypost.protocol.headers import decode_headers
-from pennypost_mint.runtime.limits import FEED_PAGE, PAGE
+from pennypost_mint.runtime.limits import FEED_PAGE, FEED_WAIT, PAGE
 from tests.postoffice.house import Author, House, wrap
 from tests.support.relay import plain
 
@@ -116,15 +115,14 @@ async def test_waiting(house: House) -> None:
     """A reader at the end is answered by the next wrap, or when his time is over; readers share one look."""
     async with house.relay() as relay, _http(house) as http:
         await house.pay(relay, [wrap()])
-        params = {"after": 1, "wait": 20}
+        params = {"after": 1, "wait": FEED_WAIT}
         waiting = [asyncio.create_task(http.get("/v1/headers", params=params)) for _ in range(20)]
         while house.office.feed.waiters < 20:
             await asyncio.sleep(0.005)
         event = wrap()
-        began = time.monotonic()
         await house.pay(relay, [Author().sign(1), event])
+        # `_http` gives up before their time is over
         answers = await asyncio.gather(*waiting)
-        assert time.monotonic() - began < 10
         assert {answer.content for answer in answers} == {struct.pack(">Q", 3) + _record(event, 0)}
         assert house.office.feed.waiters == 0
         empty = await http.get("/v1/headers", params={"after": 3, "wait": 1})
@@ -162,7 +160,7 @@ async def test_who_has_few_waits_beside_who_has_many(sqlite_house: House) -> Non
         await asyncio.sleep(0.005)
     few = asyncio.create_task(feed.headers(0, 10, 60, source=b"few"))
     many += [asyncio.create_task(feed.headers(0, 10, 60, source=b"many")) for _ in range(5)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         while sum(task.done() for task in many) < 6:
             await asyncio.sleep(0.005)
     assert not few.done() and feed.waiters == 4
@@ -187,7 +185,7 @@ async def test_who_goes_away_waits_no_more(sqlite_house: House) -> None:
         sockets = [await asyncio.open_connection(*host.split(":")) for _ in range(10)]
         for _, writer in sockets:
             writer.write(f"GET /v1/headers?wait=60 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while house.office.feed.waiters < 10:
                 await asyncio.sleep(0.005)
             for _, writer in sockets:
@@ -208,7 +206,7 @@ async def test_more_than_are_woken_at_once(sqlite_house: House, monkeypatch: pyt
         await house.pay(relay, [first])
         late = asyncio.create_task(feed.headers(1, 10, 60))
         await house.pay(relay, [second])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             answers = await asyncio.gather(*waiting)
             assert await late == struct.pack(">Q", 2) + _record(second, 0)
         assert all(answer.startswith(struct.pack(">Q", 1) + _record(first, 0)) for answer in answers)

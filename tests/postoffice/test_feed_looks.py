@@ -48,7 +48,7 @@ def _relay(house: House) -> Relay:
 async def _shown(house: House) -> tuple[list[str], list[str]]:
     """Whose wraps the feed and its first page show."""
     url = f"http://127.0.0.1:{house.settings.port}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
         _, headers = decode_headers((await http.get("/v1/headers")).content)
         page = (await http.get("/v1/pages/0")).json()
     return [header.pubkey.hex() for header in headers], [event["pubkey"] for event in page]

@@ -22,7 +22,7 @@ ONE, TWO, FIVE = (PriceList((Rule(base=base),)) for base in (1, 2, 5))
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

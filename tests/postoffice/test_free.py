@@ -97,6 +97,8 @@ def test_a_refusal_costs_nothing() -> None:
 async def test_over_websocket_and_http(sqlite_house: House) -> None:
     """Connection after connection from one address: refused with the code of the table, and others are served."""
     house = sqlite_house
+    # nothing is saved up or forgotten while the test runs
+    house.office.policy._clock = Clock()
     house.service.load = lambda: house.settings.model_copy(
         update={"all_free_rate": 0.01, "free_rate": 0.04, "trusted_proxies": "127.0.0.0/8"}
     )
@@ -110,7 +112,7 @@ async def test_over_websocket_and_http(sqlite_house: House) -> None:
         answer = await relay.post(Author().sign(10_050))
         assert answer.message.startswith("rate-limited:") and answer.code == "rate-limited"
         await house.pay(relay, [Author().sign(1)])
-    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
 
         async def post(address: str) -> httpx.Response:
             event = plain(Author().sign(10_002))
@@ -126,6 +128,7 @@ async def test_over_websocket_and_http(sqlite_house: House) -> None:
 async def test_a_stamp_on_a_free_event_is_not_touched(sqlite_house: House, kind: int) -> None:
     """Neither when it is taken, nor when it is refused by its rate."""
     house = sqlite_house
+    house.office.policy._clock = Clock()
     house.service.load = lambda: house.settings.model_copy(update={"free_rate": 0.04, "ephemeral_rate": 0.1})
     house.service.reload()
     proofs = [house.purse.proof() for _ in range(3)]

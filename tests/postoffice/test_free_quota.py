@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any
 
 import httpx
@@ -23,6 +24,8 @@ PLENTY = 1 << 40
 
 
 def _set(house: House, **settings: Any) -> None:
+    """Other settings; where a rate is another one, nothing is saved up or forgotten from now on."""
+    house.office.policy._clock = lambda: 1_000.0
     house.service.load = lambda: house.settings.model_copy(update=settings)
     house.service.reload()
 
@@ -75,8 +78,9 @@ async def _post_free(relay: Relay, *found: Event) -> None:
 
 
 async def test_paid_mail_of_a_kind_that_became_free_stays(house: House) -> None:
-    paid = [Author().sign(30, age=number) for number in range(6)]
-    free = [Author().sign(30, age=100 + number) for number in range(4)]
+    now = int(time.time())
+    paid = [Author().sign(30, at=now - number) for number in range(6)]
+    free = [Author().sign(30, at=now - 100 - number) for number in range(4)]
     async with house.relay() as relay:
         await house.pay(relay, paid)
         _ask(house, PriceList(free_kinds=frozenset({30})))
@@ -88,7 +92,8 @@ async def test_paid_mail_of_a_kind_that_became_free_stays(house: House) -> None:
 
 
 async def test_what_came_free_is_in_the_quota_when_its_kind_costs_something(house: House) -> None:
-    free = [Author().sign(10_002, age=number) for number in range(5)]
+    now = int(time.time())
+    free = [Author().sign(10_002, at=now - number) for number in range(5)]
     async with house.relay() as relay:
         await _post_free(relay, *free)
         _ask(house, PriceList(free_kinds=frozenset()))
@@ -175,8 +180,9 @@ async def test_the_quota_takes_free_deletions_and_what_they_deleted_stays_out(ho
     versions = [author.sign(30_001, ["d", "x"], age=age) for age in (20, 10)]
     async with house.relay() as relay:
         await house.pay(relay, [*mail, *versions])
-        deletions = [author.sign(5, ["e", event.id], age=number) for number, event in enumerate(mail)]
-        deletions.append(author.sign(5, ["a", f"30001:{author.pubkey}:x"], age=5))
+        now = int(time.time())
+        deletions = [author.sign(5, ["e", event.id], at=now - number) for number, event in enumerate(mail)]
+        deletions.append(author.sign(5, ["a", f"30001:{author.pubkey}:x"], at=now - 5))
         await _post_free(relay, *deletions)
         _set(house, free_rows=1)
         await house.office.retention.sweep()
@@ -238,7 +244,8 @@ async def _of_free(house: House) -> list[int]:
 async def test_tombstones_of_free_events_have_a_quota(house: House) -> None:
     """The oldest go, as the events themselves would have gone; those of paid mail, or that a stamp paid, stay."""
     people = [Author() for _ in range(5)]
-    lists = [each.sign(10_002, age=10 * age) for age, each in enumerate(people, 1)]
+    now = int(time.time())
+    lists = [each.sign(10_002, at=now - 10 * age) for age, each in enumerate(people, 1)]
     notes = [each.sign(1) for each in people]
     async with house.relay() as relay:
         await house.pay(relay, notes)
@@ -280,7 +287,7 @@ async def test_over_http_only_pressure_holds_a_source_back(sqlite_house: House, 
     async with house.relay() as relay:
         await house.pay(relay, mail)
     posted = [author.sign(5, ["e", each.id]) for each in mail] or [Author().sign(kind) for _ in range(12)]
-    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
         statuses = [(await http.post("/v1/events", json=plain(event))).status_code for event in posted]
     assert statuses[:3] == [200] * 3
     assert (TooMany.status in statuses) is tight

@@ -455,7 +455,7 @@ async def test_a_deletion_is_kept_as_long_as_its_targets(house: House) -> None:
 async def test_http_twin(house: House) -> None:
     """POST /v1/events: the same steps, 402 with what it costs, 400 for a wrong stamp."""
     event, proof = wrap(), house.purse.proof()
-    async with httpx.AsyncClient(base_url=house.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=house.url, trust_env=False, timeout=60) as http:
         refused = await http.post("/v1/events", json=plain(event))
         assert refused.status_code == 402 and refused.headers["x-cashu"].startswith("creqA")
         wrong = await http.post("/v1/events", json=plain(event), headers={"x-cashu": "cashuBxx"})

@@ -191,7 +191,7 @@ async def test_nothing_is_missed_between_stored_and_live(house: House) -> None:
         await posting
         heard: dict[str, list[str]] = {str(number): [] for number in range(5)}
         while any(len(ids) < len(letters) for ids in heard.values()):
-            frame = await asyncio.wait_for(listener.frames.get(), 10)
+            frame = await asyncio.wait_for(listener.frames.get(), 60)
             if frame[0] == "EVENT":
                 heard[frame[1]].append(frame[2]["id"])
         assert all(sorted(ids) == sorted(event.id for event in letters) for ids in heard.values())

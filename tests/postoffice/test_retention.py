@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 from pennypost_postoffice.retention import over_quota_on
 from pennypost_postoffice.tables import address_tombstones, addresses, events, feed, tags, tombstones
 from tests.postoffice.house import Author, House, wrap
+from tests.postoffice.test_retention_traces import traces
 from tests.support.relay import plain
 
 TABLES = (events, tags, feed, addresses, tombstones, address_tombstones)
@@ -19,10 +20,6 @@ TABLES = (events, tags, feed, addresses, tombstones, address_tombstones)
 
 def _counts(connection: Connection) -> list[int]:
     return [connection.execute(select(func.count()).select_from(table)).scalar_one() for table in TABLES]
-
-
-def _files_with(folder: Path, needle: bytes) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes()]
 
 
 async def test_expired_mail_is_deleted_for_real(house: House, tmp_path: Path) -> None:
@@ -36,7 +33,7 @@ async def test_expired_mail_is_deleted_for_real(house: House, tmp_path: Path) ->
         await house.pay(relay, soon + kept)
         sqlite = house.office.database.dialect == "sqlite"
         if sqlite:
-            assert _files_with(tmp_path, marks[0].encode()) != []
+            assert traces(tmp_path, marks[0].encode()) != []
         house.pass_time(700)
         assert await relay.fetch({"ids": [event.id for event in soon]}) == []
         assert (await relay.post(soon[0], house.purse.token())).code == "expired"
@@ -47,11 +44,11 @@ async def test_expired_mail_is_deleted_for_real(house: House, tmp_path: Path) ->
         )
     if sqlite:
         for mark in marks:
-            assert _files_with(tmp_path, mark.encode()) == []
+            assert traces(tmp_path, mark.encode()) == []
         for event in soon[:5]:
-            assert _files_with(tmp_path, bytes.fromhex(event.id)) == []
-            assert _files_with(tmp_path, bytes.fromhex(event.pubkey)) == []
-        assert _files_with(tmp_path, kept[0].content.encode()) != []
+            assert traces(tmp_path, bytes.fromhex(event.id)) == []
+            assert traces(tmp_path, bytes.fromhex(event.pubkey)) == []
+        assert traces(tmp_path, kept[0].content.encode()) != []
 
 
 async def test_tombstones_end_with_what_they_stand_for(house: House) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pennypost.protocol.event import Event
 from pennypost_mint.runtime.limits import SYNCS
 from tests.postoffice.house import Author, House, open_house, wrap
-from tests.postoffice.test_connection import Socket
+from tests.postoffice.test_connection import Socket, _until
 from tests.postoffice.test_queries import authenticate
 from tests.protocol.asker import Asker
 from tests.support.relay import Relay
@@ -167,13 +167,13 @@ async def test_too_many_records(sqlite_house: House, monkeypatch: pytest.MonkeyP
         assert house.office.syncs.records == 20
         assert (await say(relay, "NEG-OPEN", "2", mine, EVERYTHING))[0] == "NEG-MSG"
         await relay.send(["NEG-CLOSE", "2"])
+        await _until(lambda: house.office.syncs.records == 10)
         assert (await say(other, "NEG-OPEN", "3", mine, EVERYTHING))[0] == "NEG-MSG"
         assert house.office.syncs.records == 10
         await house.pay(relay, [author.sign(1)])
         answer = await say(other, "NEG-OPEN", "3", mine, EVERYTHING)
         assert answer[0] == "NEG-ERR" and answer[2].startswith("blocked:") and answer[2].endswith("[query-too-large]")
-    while house.office.syncs.records or house.office._connections:
-        await asyncio.sleep(0.01)
+    await _until(lambda: not house.office.syncs.records and not house.office._connections)
 
 
 async def test_the_source_that_holds_most_gives_up(sqlite_house: House) -> None:
@@ -220,10 +220,12 @@ async def test_too_many_sessions(sqlite_house: House) -> None:
 
 async def test_a_silent_session_ends(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house, author = sqlite_house, Author()
-    monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_IDLE", 0.2)
     async with house.relay() as relay:
         await house.pay(relay, [author.sign(1)])
         assert (await say(relay, "NEG-OPEN", "n", {"authors": [author.pubkey]}, EVERYTHING))[0] == "NEG-MSG"
+        # from here on, answered in time or not, it is silent behind this message
+        monkeypatch.setattr("pennypost_postoffice.syncs.SYNC_IDLE", 0.2)
+        await relay.send(["NEG-MSG", "n", EVERYTHING])
         while (frame := await asyncio.wait_for(relay.frames.get(), PATIENCE))[0] != "NEG-ERR":
             pass
         assert frame[1] == "n" and frame[2].startswith("closed:")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from pennypost.protocol.headers import decode_headers
@@ -135,8 +136,10 @@ async def test_what_a_former_price_asks_nothing_for_can_be_held(house: House) ->
     assert await house.spent(proof) == [False] and (await _taken(house))[0] == 1
 
 
-async def test_rates_of_their_own(free: House) -> None:
+async def test_rates_of_their_own(free: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of free kinds are others; past the rate of all together one source has that of one connection."""
+    # on a clock that stands, so that none is saved up meanwhile
+    monkeypatch.setattr(free.office.policy, "_clock", lambda: 0.0)
     limits: dict[str, Any] = {"unpriced_rate": 4 / FREE_SECONDS, "free_rate": 2 / FREE_SECONDS}
     _set(free, **limits)
     async with free.relay() as relay, free.relay() as other:
@@ -163,6 +166,8 @@ async def test_several_processes_pass_the_quota_by_what_they_store_between_two_s
             other = await stack.enter_async_context(
                 open_house(tmp_path, address, price_file=price_file, unpriced_rows=3)
             )
+            # behind the sweep of its start, which counts what is there
+            await other.office.retention.sweep()
             beside = await stack.enter_async_context(other.relay())
             await _post_free(relay, *[wrap() for _ in range(3)])
             await _post_free(beside, wrap())

@@ -99,9 +99,9 @@ def test_a_hundred_thousand_records_cost_little() -> None:
     chance = random.Random(1)
     held = Records([(chance.randrange(10**9), chance.randbytes(32)) for _ in range(100_000)])
     crowded = b"\x61" + b"".join(number(100_000) + b"\0\1" + bytes(16) for _ in range(6_000))
-    began = time.process_time()
+    began = time.thread_time()
     assert len(answer(held, crowded, LIMIT)) <= LIMIT
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_records() -> None:

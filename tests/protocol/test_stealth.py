@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -307,12 +308,17 @@ def test_scan_costs_little_more_than_its_ecdh() -> None:
             sha256(header.pubkey).digest()
 
     def duration(work: Any) -> float:
-        start = time.process_time()
+        # Of this thread alone: a server of other tests may run in one of its own.
+        start = time.thread_time()
         work()
-        return time.process_time() - start
+        return time.thread_time() - start
 
+    best = [math.inf, math.inf]
     for _ in range(5):
-        best = [min(duration(work) for _ in range(5)) for work in (bare, lambda: scanner.scan(headers))]
+        for _ in range(5):
+            # By turns, so that a slow moment of the machine does not meet the one alone.
+            for place, work in enumerate((bare, lambda: scanner.scan(headers))):
+                best[place] = min(best[place], duration(work))
         if best[1] <= 1.15 * best[0]:
             return
     pytest.fail(f"{best[1] / best[0]:.2f} times the bare library calls")

@@ -23,7 +23,7 @@ class DeadlyProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.server_port = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._steps = 0
         self._plan: tuple[int, When] | None = None
         self._victim: int | None = None
@@ -40,11 +40,13 @@ class DeadlyProxy:
         """Whom to kill."""
         with self._lock:
             self._victim, self.killed = pid, False
+            self._lock.notify_all()
 
     def peace(self) -> None:
         """Kill nobody."""
         with self._lock:
-            self._plan = None
+            self._plan = self._victim = None
+            self._lock.notify_all()
 
     def close(self) -> None:
         """Take no more connections."""
@@ -69,6 +71,8 @@ class DeadlyProxy:
 
     def kill(self) -> None:
         with self._lock:
+            # Whoever started the program may not have come yet to say which process it is.
+            self._lock.wait_for(lambda: self._victim is not None or self._plan is None)
             if self._victim is not None and not self.killed:
                 self.killed = True
                 os.kill(self._victim, signal.SIGKILL)

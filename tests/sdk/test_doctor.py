@@ -29,6 +29,7 @@ from pennypost.protocol.errors import (
     WalletUnreachable,
     WrongClock,
 )
+from pennypost.transport import NetworkTransport, WebSocket
 from tests.support.http import certificates
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -37,6 +38,12 @@ from tests.support.server import Server
 
 # The package's name of the module is the command.
 doctor = importlib.import_module("pennypost.cli.doctor")
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look is given up because this machine is busy."""
+    monkeypatch.setattr(front, "PATIENCE", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +56,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-async def proxy(behind: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
-    monkeypatch.setattr(front, "PATIENCE", 1.5)
+async def proxy(behind: Any) -> AsyncIterator[Proxy]:
     async with Proxy(behind[0], port=behind[1]) as made:
         yield made
 
@@ -75,18 +81,35 @@ FAULTS: dict[str, dict[str, type[PennypostError]]] = {
 }
 
 
+def impatient_once_open(patch: pytest.MonkeyPatch) -> None:
+    """A silence on an open WebSocket is short; whatever comes before has its time."""
+    dial = NetworkTransport.websocket
+
+    async def websocket(self: NetworkTransport, url: str, **options: Any) -> WebSocket:
+        opened = await dial(self, url, **options)
+        patch.setattr(front, "PATIENCE", 0.5)
+        return opened
+
+    patch.setattr(NetworkTransport, "websocket", websocket)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_proxy_with_one_fault(proxy: Proxy, tmp_path: Path, fault: str) -> None:
+async def test_a_proxy_with_one_fault(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     proxy.fault = fault
     looks = (("tls", front.tls), ("way", front.passes), ("connection", front.websocket), ("bodies", front.bodies))
     for name, look in looks:
         expected = FAULTS[fault].get(name)
-        if expected is None:
-            assert await looked(look, proxy.url, tmp_path)
-        else:
-            with pytest.raises(expected) as found:
-                await looked(look, proxy.url, tmp_path)
-            assert exit_code(found.value) == 9 and found.value.remedy
+        with monkeypatch.context() as patch:
+            if fault == "buffers":
+                impatient_once_open(patch)
+            if expected is None:
+                assert await looked(look, proxy.url, tmp_path)
+            else:
+                with pytest.raises(expected) as found:
+                    await looked(look, proxy.url, tmp_path)
+                assert exit_code(found.value) == 9 and found.value.remedy
 
 
 async def test_an_office_that_believes_to_have_another_address(behind: Any, tmp_path: Path) -> None:
@@ -166,6 +189,8 @@ async def test_a_wallet_that_is_silent(behind: Any, tmp_path: Path, monkeypatch:
         await scripted.stop()
 
 
+AWAY = "http://127.0.0.1:1"
+"""No server of another test can come to listen there, as it could at a port that is free for now."""
 LINKS = ("nostr+walletconnect://short", "play:nowhere", "missing.link", "lnd+https://node.example", "x" * 10_000)
 
 
@@ -173,9 +198,8 @@ LINKS = ("nostr+walletconnect://short", "play:nowhere", "missing.link", "lnd+htt
 def test_a_link_that_is_none_keeps_nobody_from_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], link: str
 ) -> None:
-    away = f"http://127.0.0.1:{free_port()}"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["pennypost", "doctor", away, "--home", "b", "--nwc", link, "--json"])
+    monkeypatch.setattr(sys, "argv", ["pennypost", "doctor", AWAY, "--home", "b", "--nwc", link, "--json"])
     with pytest.raises(SystemExit) as ended:
         main()
     points = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -200,26 +224,25 @@ async def test_certificates(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(CertificateWrong):
         await looked(front.tls, proxy.target.replace("http:", "https:"), tmp_path / "home")
     with pytest.raises(OfficeUnreachable):
-        await looked(front.tls, f"https://127.0.0.1:{free_port()}", tmp_path / "home")
+        await looked(front.tls, AWAY.replace("http:", "https:"), tmp_path / "home")
 
 
 def test_every_office_is_looked_at(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = f"http://127.0.0.1:{free_port()}"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        sys, "argv", ["pennypost", "doctor", "--office", f"{away}, {server.url}", "--home", "b", "--json"]
+        sys, "argv", ["pennypost", "doctor", "--office", f"{AWAY}, {server.url}", "--home", "b", "--json"]
     )
     with pytest.raises(SystemExit) as ended:
         main()
     points = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert ended.value.code == 7
     assert [(each["office"], each["point"]) for each in points] == [
-        (office, name) for office in (away, server.url) for name, _ in POINTS
+        (office, name) for office in (AWAY, server.url) for name, _ in POINTS
     ]
     assert {each["good"] for each in points if each["office"] == server.url} == {True}
-    assert {each["code"] for each in points if each["office"] == away} >= {"unreachable"}
+    assert {each["code"] for each in points if each["office"] == AWAY} >= {"unreachable"}
 
 
 def test_the_command_goes_on_after_a_fault(

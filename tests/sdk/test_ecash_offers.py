@@ -158,6 +158,8 @@ async def forged(buyer: AsyncClient, offer: Any, **changed: Any) -> str:
         "refund": (secp.point(b"\7" * 32).hex(),),
     }
     amount = changed.pop("amount", 13)
+    if "locktime_in" in changed:
+        changed["locktime"] = int(time.time()) + changed.pop("locktime_in")
     if changed.pop("ordinary", False):
         return await buyer.stamps.send(amount)
     lock = Lock(**rule | changed)
@@ -181,7 +183,7 @@ LOCKS: dict[str, dict[str, Any]] = {
     "another key": {"pubkeys": (OTHER_KEY,)},
     "a second key": {"pubkeys": "own and another"},
     "no key": {"pubkeys": ()},
-    "a refund too soon": {"locktime": int(time.time()) + 60},
+    "a refund too soon": {"locktime_in": 60},
     "no locktime": {"locktime": None, "refund": ()},
     "signs the whole swap": {"sig_all": True},
     "too little": {"amount": 12},

@@ -38,11 +38,6 @@ K = b"\5" * 32
 HASH = sha256(K).digest()
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nwc, "ASKING", 1.0)
-
-
 @pytest.fixture
 async def scripted() -> AsyncIterator[ScriptedWallet]:
     opened = ScriptedWallet()
@@ -224,7 +219,7 @@ async def test_payments_with_what_the_payer_wrote(wallet: NwcWallet, scripted: S
     told = {"type": "incoming", "payment_hash": HASH.hex(), "amount": 5_000, "metadata": metadata}
     await scripted.tell({**told, "type": "outgoing"}, kind=kind)
     await scripted.tell(told, kind=kind)
-    received = await asyncio.wait_for(waiting, 5)
+    received = await asyncio.wait_for(waiting, 20)
     assert (received.payment_hash, received.msat) == (HASH, 5_000)
     assert (received.comment, received.records) == ("ppn1hello", {34349334: b"hi"})
     await stream.aclose()  # type: ignore[attr-defined]
@@ -249,7 +244,7 @@ async def test_metadata_of_every_shape(wallet: NwcWallet, scripted: ScriptedWall
     waiting = asyncio.ensure_future(anext(stream))
     await condition(lambda: wallet._line is not None and wallet._line._listeners)
     await scripted.tell({"payment_hash": HASH.hex(), "amount": 1, "metadata": metadata})
-    received = await asyncio.wait_for(waiting, 5)
+    received = await asyncio.wait_for(waiting, 20)
     assert len(received.comment) <= 4_096 and received.records == {}
     await stream.aclose()  # type: ignore[attr-defined]
 

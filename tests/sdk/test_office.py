@@ -325,4 +325,4 @@ async def test_closing_ends_what_waits(client: Make, meddler: Meddler) -> None:
         await asyncio.sleep(0.01)
     await alice.office.close()
     with pytest.raises(OfficeUnreachable):
-        await asyncio.wait_for(sending, 5)
+        await asyncio.wait_for(sending, 20)

@@ -47,12 +47,31 @@ class NutshellWallet:
         self._folder = folder
         folder.mkdir()
 
+    def _command(self, arguments: tuple[str, ...]) -> list[str | Path]:
+        return [self._program, "--host", self._mint, "--yes", *arguments]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return clean_environment(CASHU_DIR=str(self._folder / "cashu"), MINT_URL=self._mint, TOR="FALSE")
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """One command under way: what it prints, errors too, comes from its `stdout` line by line."""
+        return subprocess.Popen(
+            self._command(arguments),
+            cwd=self._folder,
+            env=self._environment | {"PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def run(self, *arguments: str, given: str = "") -> str:
         """One command: what it printed. AssertionError when it failed."""
         done = subprocess.run(
-            [self._program, "--host", self._mint, "--yes", *arguments],
+            self._command(arguments),
             cwd=self._folder,
-            env=clean_environment(CASHU_DIR=str(self._folder / "cashu"), MINT_URL=self._mint, TOR="FALSE"),
+            env=self._environment,
             input=given,
             capture_output=True,
             text=True,

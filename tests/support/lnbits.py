@@ -16,7 +16,7 @@ from tests.support.ports import free_port
 from tests.support.require import require
 
 ENVIRONMENT = PROJECT / ".cache" / "lnbits"
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 class Lnbits:

@@ -13,7 +13,7 @@ from tests.support.guard import Guard
 from tests.support.ports import free_port
 from tests.support.require import require
 
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 class Nats:

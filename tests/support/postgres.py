@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,15 @@ class Postgres:
     def freeze(self) -> None:
         """None of its processes does anything; connections stay open."""
         for process in self._family():
-            process.suspend()
+            # one may just have ended
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def thaw(self) -> None:
-        """It goes on."""
+        """It goes on; safe to repeat."""
         for process in self._family():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def _family(self) -> list[psutil.Process]:
         first = psutil.Process(self.pid)

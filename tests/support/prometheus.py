@@ -14,7 +14,7 @@ from tests.support.guard import Guard
 from tests.support.ports import free_port
 from tests.support.server import clean_environment
 
-START_SECONDS = 30.0
+START_SECONDS = ANSWER_SECONDS = 30.0
 
 
 def programs() -> tuple[str, str] | None:
@@ -69,17 +69,20 @@ class Prometheus:
 
     def query(self, expression: str) -> list[Any]:
         """The result of an instant query. AssertionError with what Prometheus says of a bad one."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, trust_env=False).json()
+        answer = self._get("query", {"query": expression})
         assert answer["status"] == "success", (expression, answer)
         result = answer["data"]["result"]
         return result if isinstance(result, list) else [result]
 
     def rules(self) -> list[dict[str, Any]]:
         """The alert rules as it evaluates them."""
-        answer = httpx.get(f"{self.url}/api/v1/rules", trust_env=False).json()
+        answer = self._get("rules")
         return [rule for group in answer["data"]["groups"] for rule in group["rules"]]
 
     def metadata(self) -> dict[str, dict[str, str]]:
         """What its targets say of their metrics, by name: `type` and `help`."""
-        answer = httpx.get(f"{self.url}/api/v1/metadata", trust_env=False).json()
+        answer = self._get("metadata")
         return {name: found[0] for name, found in answer["data"].items()}
+
+    def _get(self, what: str, params: dict[str, str] | None = None) -> dict[str, Any]:
+        return httpx.get(f"{self.url}/api/v1/{what}", params=params, trust_env=False, timeout=ANSWER_SECONDS).json()

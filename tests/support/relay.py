@@ -77,7 +77,11 @@ class Relay:
         self.frames: asyncio.Queue[list[Any]] = asyncio.Queue()
 
     async def __aenter__(self) -> Relay:
-        self._socket = await connect(self._url, proxy=None, max_size=None, ping_interval=None, open_timeout=30)
+        try:
+            self._socket = await connect(self._url, proxy=None, max_size=None, ping_interval=None, open_timeout=60)
+        except websockets.InvalidMessage as error:
+            # cut off before the handshake was over, as a server that is killed does
+            raise ConnectionResetError(str(error)) from None
         self._reader = asyncio.create_task(self._read(self._socket))
         return self
 

@@ -126,7 +126,7 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(STOP_SECONDS)
         self._gone()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + STOP_SECONDS
         while alive := [child for child in children if _runs(child)]:
             if time.monotonic() > deadline:
                 for child in alive:

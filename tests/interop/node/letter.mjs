@@ -31,6 +31,7 @@ const stamped = await post(['EVENT', event, token]);
 const again = await post(['EVENT', event, token]);
 
 const relay = await Relay.connect(url);
+relay.baseEoseTimeout = 20_000;
 const found = [];
 await new Promise((done, fail) => {
   const late = setTimeout(() => fail(new Error('no EOSE')), 20_000);

@@ -9,6 +9,8 @@ import { decode } from 'nostr-tools/nip19';
 import { Relay } from 'nostr-tools/relay';
 import { unwrapEvent, wrapEvent } from 'nostr-tools/nip17';
 
+const PATIENCE = 20_000;
+
 const chunks = [];
 for await (const chunk of process.stdin) chunks.push(chunk);
 const given = JSON.parse(Buffer.concat(chunks).toString());
@@ -16,6 +18,7 @@ const given = JSON.parse(Buffer.concat(chunks).toString());
 async function byTools() {
   const secret = hexToBytes(given.secret);
   const relay = await Relay.connect(given.url);
+  relay.publishTimeout = relay.baseEoseTimeout = PATIENCE;
   if (given.do === 'write') {
     const event = wrapEvent(secret, { publicKey: given.to }, given.text, given.subject, { eventId: given.reply });
     await relay.publish(event);
@@ -50,7 +53,7 @@ async function byNdk() {
       tags,
     });
     const event = await giftWrap(rumor, ndk.getUser({ pubkey: given.to }), signer);
-    await event.publish();
+    await event.publish(undefined, PATIENCE);
     return { id: event.id };
   }
   const rumors = [];

@@ -16,6 +16,7 @@ const now = Math.floor(Date.now() / 1000);
 const note = (content, kind = 1, tags = []) => finalizeEvent({ kind, created_at: now, tags, content }, alice);
 
 const relay = await Relay.connect(given.url);
+relay.publishTimeout = relay.baseEoseTimeout = 20_000;
 const heard = [];
 const stored = new Promise((done) => {
   relay.subscribe([{ authors: [author] }], { onevent: (event) => heard.push(event.id), oneose: done });

@@ -1,5 +1,5 @@
 // cashu-ts as a customer that waits instead of asking (NUT-17), and mints two quotes at once (NUT-29).
-// usage: subscribe.mjs MINT_URL  →  one JSON object on stdout
+// usage: subscribe.mjs MINT_URL  →  [invoices] to pay, as soon as it listens; later one JSON object on stdout
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { Wallet } from '@cashu/cashu-ts';
@@ -8,35 +8,43 @@ const mint = process.argv[2];
 const wallet = new Wallet(mint, { unit: 'sat' });
 await wallet.loadMint();
 
-// a promise for what a subscription is told, in the order it comes, until `enough` says so
-function told(subscribe, enough) {
-  return new Promise((done, fail) => {
-    const all = [];
-    const over = setTimeout(() => fail(new Error(`only ${JSON.stringify(all)} was told`)), 20_000);
-    subscribe(
-      (payload) => {
-        all.push(payload);
-        if (enough(all)) {
-          clearTimeout(over);
-          done([...all]);
-        }
-      },
-      (error) => {
+// subscribes: a function that waits until `enough` says so of all that was told, in the order it came
+function listen(subscribe) {
+  const all = [];
+  let broken;
+  let look = () => undefined;
+  const fail = (error) => {
+    broken = error;
+    look();
+  };
+  const hear = (payload) => {
+    all.push(payload);
+    look();
+  };
+  subscribe(hear, fail).catch(fail);
+  return (enough) =>
+    new Promise((done, refuse) => {
+      const over = setTimeout(() => refuse(new Error(`only ${JSON.stringify(all)} was told`)), 30_000);
+      look = () => {
+        if (broken === undefined && !enough(all)) return;
         clearTimeout(over);
-        fail(error);
-      },
-    ).catch(fail);
-  });
+        look = () => undefined;
+        if (broken === undefined) done([...all]);
+        else refuse(broken);
+      };
+      look();
+    });
 }
 
 const key = secp256k1.utils.randomSecretKey();
 const plain = await wallet.createMintQuoteBolt11(5);
 const locked = await wallet.createLockedMintQuote(3, bytesToHex(secp256k1.getPublicKey(key, true)));
 const ids = [plain.quote, locked.quote];
-const paid = await told(
-  (cb, err) => wallet.on.mintQuoteUpdates(ids, cb, err),
-  (all) => ids.every((id) => all.some((each) => each.quote === id && each.state === 'PAID')),
-);
+const quotes = listen((cb, err) => wallet.on.mintQuoteUpdates(ids, cb, err));
+const every = (state) => (all) => ids.every((id) => all.some((each) => each.quote === id && each.state === state));
+await quotes(every('UNPAID'));
+console.log(JSON.stringify([plain.request, locked.request]));
+const paid = await quotes(every('PAID'));
 
 const checked = await wallet.checkMintQuoteBatchBolt11(ids);
 const preview = await wallet.prepareBatchMint(
@@ -49,13 +57,12 @@ const preview = await wallet.prepareBatchMint(
 );
 const proofs = await wallet.completeBatchMint(preview);
 
-const states = told(
-  (cb, err) => wallet.on.proofStateUpdates(proofs, cb, err),
-  (all) => all.filter((each) => each.state === 'SPENT').length === proofs.length,
-);
+const stamps = listen((cb, err) => wallet.on.proofStateUpdates(proofs, cb, err));
+const each = (state) => (all) => all.filter((one) => one.state === state).length === proofs.length;
 // what is told first must be the state before it is spent
-await new Promise((done) => setTimeout(done, 300));
+await stamps(each('UNSPENT'));
 await wallet.receive({ mint, unit: 'sat', proofs });
+const states = await stamps(each('SPENT'));
 
 console.log(
   JSON.stringify({
@@ -64,7 +71,7 @@ console.log(
     quotes: ids,
     minted: proofs.reduce((sum, proof) => sum + Number(proof.amount.toString()), 0),
     proofs: proofs.length,
-    states: (await states).map((each) => each.state),
+    states: states.map((each) => each.state),
     issued: (await wallet.checkMintQuoteBatchBolt11(ids)).map((each) => each.state),
   }),
 );

@@ -119,7 +119,7 @@ def test_report_and_its_exit_code(run: Run, folder: Path) -> None:
     assert (found["signed"], found["spent"], found["outstanding"], found["used"]) == (16, 4, 12, 0)
     assert found["balanced"] is True and found["faults"] == []
     assert [each["outstanding"] for each in found["keysets"]] == [12]
-    assert [each["sold"] for each in found["days"]] == [12]
+    assert sum(each["sold"] for each in found["days"]) == 12
     text = run("mint", "report")
     assert text.code == 0 and "unclaimed" in text.out and found["days"][0]["day"] in text.out
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pennypost.protocol.errors import TooMany
+from pennypost_mint.runtime import sources as sourcing
 from pennypost_mint.runtime.limits import MAX_FORWARDED
 from pennypost_mint.runtime.sources import RateLimit, Sources
 
@@ -74,6 +75,12 @@ def test_a_source_says_nothing_of_its_address() -> None:
     assert one != other
 
 
+@pytest.fixture
+def clock_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sourcing, "monotonic", lambda: 100.0)
+
+
+@pytest.mark.usefixtures("clock_stands")
 def test_each_source_and_each_kind_of_request_has_its_bucket() -> None:
     limit = RateLimit(1, 10, Sources())
     limit.charge(scope("203.0.113.5"), "swap", 8)
@@ -85,6 +92,7 @@ def test_each_source_and_each_kind_of_request_has_its_bucket() -> None:
     limit.charge(scope("203.0.113.5"), "swap", 1)
 
 
+@pytest.mark.usefixtures("clock_stands")
 def test_a_request_dearer_than_the_bucket_takes_all_of_it() -> None:
     limit = RateLimit(1, 10, Sources())
     limit.charge(scope("203.0.113.5"), "swap", 1_000)

@@ -40,17 +40,30 @@ async def office(elsewhere: House, liar: Liar, address: str, tmp_path: Path) -> 
 
 
 def quickly(patch: pytest.MonkeyPatch) -> None:
-    """All waiting is short: a mint has a third of a second, a sender one and a half."""
-    patch.setattr(line, "SECONDS", 0.3)
+    """Pauses are short. Mints and senders have their time: an honest answer may be slow on a busy machine."""
     patch.setattr(exchange, "PAUSE", (0.05, 0.2, 0.3))
     patch.setattr(desk, "BACK", (0.05, 0.2))
-    patch.setattr(offices, "HELD_BACK", 1.5)
     patch.setattr(offices, "OVERDUE_EVERY", 0.05)
+
+
+def short_calls(patch: pytest.MonkeyPatch) -> None:
+    """For mints that never answer: from now on each call ends after a third of a second."""
+    patch.setattr(line, "SECONDS", 0.3)
+
+
+def short_patience(patch: pytest.MonkeyPatch, seconds: float = 1.5) -> None:
+    """From now on a sender is told to come again after so long."""
+    patch.setattr(offices, "HELD_BACK", seconds)
+
+
+def long_patience(patch: pytest.MonkeyPatch) -> None:
+    """From now on a sender is answered when it is known what became of his stamp, as in life."""
+    patch.setattr(offices, "HELD_BACK", 60.0)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All waiting is short."""
+    """Pauses are short."""
     quickly(monkeypatch)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from pennypost.protocol import bdhke
+from tests.support.ports import free_port
 
 Answer = tuple[int, bytes, dict[str, str]]
 Behaviour = Callable[["Request"], Awaitable[Answer | None]]
@@ -52,7 +53,8 @@ class Liar:
         self._behaviours: dict[str, tuple[int, Behaviour]] = {}
         self._server: asyncio.Server | None = None
         self._handlers: set[asyncio.Task[None]] = set()
-        self.port = 0
+        # below the ephemeral range: nobody's outgoing connection takes it while it is down
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -69,7 +71,6 @@ class Liar:
     async def up(self) -> None:
         """Listens, on the same port as before."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
         """Nobody is there; whoever is connected is cut off."""
