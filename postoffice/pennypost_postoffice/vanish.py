@@ -21,7 +21,7 @@ from pennypost.protocol.errors import DatabaseUnavailable, VanishElsewhere
 from pennypost.protocol.event import KIND_DELETION, KIND_GIFT_WRAP, Event, parse_event
 from pennypost_mint.runtime.limits import VANISHED_ROWS
 from pennypost_mint.runtime.logs import logger
-from pennypost_mint.runtime.sets import delete_in, delete_rows
+from pennypost_mint.runtime.sets import delete_rows
 from pennypost_postoffice.auth import relay_name
 from pennypost_postoffice.deletion import Target, read_deletion
 from pennypost_postoffice.feed import advance_on
@@ -98,7 +98,8 @@ def step_on(connection: Connection, pubkey: bytes, until: int, after: After) -> 
     found = [Target(*row) for row in connection.execute(own)]
     found += held_for_on(connection, pubkey, until, STEP)
     if found:
-        _remove_on(connection, pubkey, found)
+        _unbury_on(connection, pubkey, until, found)
+        remove_on(connection, found)
         return Step(len(found), after, done=False)
     key = tag_key("p", pubkey.hex())
     time, identifier = tags.c.created_at, tags.c.event_id
@@ -108,19 +109,38 @@ def step_on(connection: Connection, pubkey: bytes, until: int, after: After) -> 
     rows: Any = connection.execute(to_it.order_by(time.desc(), identifier).limit(STEP)).all()
     wraps = select(*_TARGET).where(events.c.id.in_([row[1] for row in rows]), events.c.kind == KIND_GIFT_WRAP)
     found = [Target(*row) for row in connection.execute(wraps)]
-    _remove_on(connection, pubkey, found)
+    remove_on(connection, found)
     return Step(len(found), (rows[-1][0], rows[-1][1]) if rows else after, done=len(rows) < STEP)
 
 
-def _remove_on(connection: Connection, pubkey: bytes, found: list[Target]) -> None:
-    """With a deletion request go its tombstones, which name the key; `vanished` keeps out what they kept out."""
+def _unbury_on(connection: Connection, pubkey: bytes, until: int, found: list[Target]) -> None:
+    """With a deletion go its tombstones, which name the key, but for those that a later one, which stays, needs.
+
+    What was signed up to `until` is kept out by `vanished` instead.
+    """
+    buried: set[bytes] = set()
     for target in found:
-        if target.kind == KIND_DELETION and target.pubkey == pubkey:
-            request = read_deletion(parse_event(target.body))
-            assert request is not None
-            delete_rows(connection, tombstones, ("id", "pubkey"), [(each, pubkey) for each in request.ids])
-            delete_in(connection, address_tombstones, "address", request.addresses)
-    remove_on(connection, found)
+        request = read_deletion(parse_event(target.body)) if target.pubkey == pubkey else None
+        if request is None:
+            continue
+        # locked: a deletion that another process stores just now comes before this, and is seen below, or behind it
+        graves = select(tombstones.c.id).where(tombstones.c.pubkey == pubkey, tombstones.c.id.in_(request.ids))
+        buried.update(connection.execute(graves.order_by(tombstones.c.id).with_for_update()).scalars())
+        places = address_tombstones.c
+        told = places.address.in_(request.addresses), places.deleted_at <= until
+        connection.execute(delete(address_tombstones).where(*told))
+    if buried:
+        buried -= _named_later_on(connection, pubkey, until)
+        delete_rows(connection, tombstones, ("id", "pubkey"), [(each, pubkey) for each in sorted(buried)])
+
+
+def _named_later_on(connection: Connection, pubkey: bytes, until: int) -> set[bytes]:
+    """Ids that this key's stored deletions behind `until` name."""
+    by_it = events.c.pubkey == pubkey, events.c.created_at > until, events.c.kind == KIND_DELETION
+    requests = [
+        read_deletion(parse_event(body)) for body in connection.execute(select(events.c.body).where(*by_it)).scalars()
+    ]
+    return {each for request in requests if request is not None for each in request.ids}
 
 
 def end_on(connection: Connection, pubkey: bytes, until: int, had_mail: bool) -> None:

@@ -76,14 +76,15 @@ class Shelf:
                     del self.events[other.id]
 
     def vanish(self, pubkey: str, until: int) -> None:
-        """NIP-62: everything of a key up to that time, and gift wraps to it; with its deletions all that they name."""
+        """NIP-62: all of a key up to that time, and gift wraps to it; with its deletions what they alone name."""
         self.gone[pubkey] = max(self.gone.get(pubkey, -1), until)
-        for request in self.events.values():
-            if request.kind == KIND_DELETION and request.pubkey == pubkey and request.created_at <= until:
-                # also what a later deletion, which stays, names once more: a name has one line, whoever told it
-                self.graves -= {(identifier, pubkey) for identifier in values(request, "e")}
+        deletions = [each for each in self.events.values() if each.kind == KIND_DELETION and each.pubkey == pubkey]
+        later = {name for each in deletions if each.created_at > until for name in values(each, "e")}
+        for request in deletions:
+            if request.created_at <= until:
+                self.graves -= {(name, pubkey) for name in values(request, "e") if name not in later}
                 for place in values(request, "a"):
-                    if place.split(":")[1:2] == [pubkey]:
+                    if place.split(":")[1:2] == [pubkey] and self.places.get(place, -1) <= until:
                         self.places.pop(place, None)
         self.events = {key: event for key, event in self.events.items() if not self._is_gone(event)}
 

@@ -81,6 +81,21 @@ async def test_what_stays_out_and_what_comes_again(house: House) -> None:
         assert (await relay.post(new, house.purse.token(proof))).code == "deleted"
 
 
+async def test_a_later_deletion_keeps_out_what_an_earlier_one_named_too(house: House) -> None:
+    """The later one stays, and so does what it says; what the earlier one alone named is forgotten with it."""
+    author, now = Author(), int(time.time())
+    by_both, by_one = author.sign(1, at=now), author.sign(1, at=now)
+    version, one_version = author.sign(10_001, at=now - 1), author.sign(10_002, at=now - 1)
+    named = ["e", by_both.id], ["a", f"10001:{author.pubkey}:"]
+    before = author.sign(5, *named, ["e", by_one.id], ["a", f"10002:{author.pubkey}:"], at=now - 5)
+    async with house.relay() as relay:
+        await house.pay(relay, [before, author.sign(5, *named, at=now)])
+        assert (await relay.post(request(author, at=now - 3))).accepted
+        for kept_out in (by_both, version):
+            assert (await relay.post(kept_out, house.purse.token())).code == "deleted"
+        await house.pay(relay, [by_one, one_version])
+
+
 @pytest.mark.parametrize("tags", [[], [["relay"]], [["relay", "wss://elsewhere.example"]], [["relay", "all_relays"]]])
 async def test_requests_for_others(sqlite_house: House, tags: list[list[str]]) -> None:
     """One that does not name us deletes nothing."""
