@@ -206,7 +206,6 @@ function guarded(button: HTMLElement, work: () => Promise<void>): () => Promise<
 
 async function start(): Promise<void> {
   alive();
-  show(at('check'), true);
   shelf = await Shelf.open();
   warnUnlessKept(shelf);
   copying({
@@ -229,6 +228,7 @@ async function start(): Promise<void> {
     event.preventDefault();
     location.assign('/buy/check');
   });
+  show(at('check'), true);
   const linked = parse(location.hash);
   if (linked?.inputs) {
     await collected({ ...linked, ...(await shelf.get(linked.secret)) });

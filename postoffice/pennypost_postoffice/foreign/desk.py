@@ -108,6 +108,9 @@ class Desk:
 
     def away(self) -> None:
         """The mint could not be reached."""
+        if monotonic() < self._back_at:
+            # others were under way when the first one failed: it is one silence, not as many
+            return
         if not self._pause:
             log.warning("a mint elsewhere does not answer", mint=self.mint.url)
         self._pause = min(max(BACK[0], 2 * self._pause), BACK[1])

@@ -11,9 +11,10 @@ from sqlalchemy import select
 
 from pennypost.protocol.event import Event
 from pennypost_mint.runtime.limits import FOREIGN_AT_ONCE
+from pennypost_postoffice.foreign import desk
 from pennypost_postoffice.tables import treasury
 from tests.postoffice.foreign.conftest import Books, long_patience, short_patience
-from tests.postoffice.foreign.liar import Liar, swallow, trouble
+from tests.postoffice.foreign.liar import Answer, Liar, Request, hang_up, swallow, trouble
 from tests.postoffice.house import Author, House, open_house
 from tests.support.relay import letter
 
@@ -67,6 +68,28 @@ async def test_a_mint_that_is_down(
         await liar.up()
         assert (await waiting).accepted
     assert await books.earned() == 1
+
+
+async def test_one_silence_of_a_mint_is_one_whoever_meets_it(
+    elsewhere: House, liar: Liar, office: House, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many were asking when it went away: it is asked again as soon as if it had been one."""
+    monkeypatch.setattr(desk, "BACK", (0.5, 600.0))
+    gone = asyncio.Event()
+
+    async def goes(request: Request) -> Answer | None:
+        if liar.asked[SWAP] >= FOREIGN_AT_ONCE:
+            gone.set()
+        await gone.wait()
+        return None
+
+    liar.lie(SWAP, goes, FOREIGN_AT_ONCE)
+    liar.lie("/v1/checkstate", hang_up, FOREIGN_AT_ONCE)
+    async with office.relay() as relay:
+        posts = [relay.post(letter(), token(elsewhere, liar, elsewhere.purse.proof())) for _ in range(FOREIGN_AT_ONCE)]
+        answers = await asyncio.gather(*posts)
+    assert all(answer.accepted for answer in answers), answers
+    assert await books.earned() == FOREIGN_AT_ONCE and await books.journal() == []
 
 
 async def test_one_stamp_on_two_events(elsewhere: House, liar: Liar, office: House, books: Books) -> None:
