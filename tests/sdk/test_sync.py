@@ -115,7 +115,10 @@ async def test_inside_a_running_loop(office: Sandbox) -> None:
 
 
 def test_nothing_is_said_at_exit_when_nobody_closed_anything() -> None:
+    """Also where the interpreter takes its time between its executors and whatever is to be closed at exit."""
     program = """
+import threading, time
+threading._register_atexit(time.sleep, 1.5)
 from pennypost import Client, sandbox
 office = sandbox()
 alice, bob = Client(office), Client(office)

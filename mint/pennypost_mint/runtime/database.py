@@ -188,7 +188,7 @@ class SQLiteDatabase:
     async def read(self, work: Work[T], *args: Any) -> T:
         if self._closed:
             raise DatabaseUnavailable
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work, args)
+        return await self._aside(self._read, work, args)
 
     async def read_short(self, work: Work[T], *args: Any) -> T:
         if self._closed:
@@ -200,7 +200,7 @@ class SQLiteDatabase:
 
     async def checkpoint(self) -> None:
         async with self._checkpointing:
-            done = await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
+            done = await self._aside(self._checkpoint)
         if not done:
             log.warning("what was deleted stays in the database's log for now: another program reads it")
 
@@ -216,6 +216,15 @@ class SQLiteDatabase:
         for connection in self._reading:
             connection.close()
         self._engine.dispose()
+
+    async def _aside(self, work: Work[T], *args: Any) -> T:
+        """`work(*args)` in a reader thread."""
+        try:
+            done = asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+        except RuntimeError:
+            # the interpreter ends and executors take nothing any more, while a sandbox is still to be closed
+            return work(*args)
+        return await done
 
     def _read(self, work: Work[T], args: tuple[Any, ...]) -> T:
         try:
