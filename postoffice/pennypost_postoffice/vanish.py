@@ -118,29 +118,28 @@ def _unbury_on(connection: Connection, pubkey: bytes, until: int, found: list[Ta
 
     What was signed up to `until` is kept out by `vanished` instead.
     """
-    buried: set[bytes] = set()
     for target in found:
-        request = read_deletion(parse_event(target.body)) if target.pubkey == pubkey else None
-        if request is None:
+        if target.kind != KIND_DELETION or target.pubkey != pubkey:
             continue
+        request = read_deletion(parse_event(target.body))
+        assert request is not None
         # locked: a deletion that another process stores just now comes before this, and is seen below, or behind it
         graves = select(tombstones.c.id).where(tombstones.c.pubkey == pubkey, tombstones.c.id.in_(request.ids))
-        buried.update(connection.execute(graves.order_by(tombstones.c.id).with_for_update()).scalars())
+        buried = set(connection.execute(graves.order_by(tombstones.c.id).with_for_update()).scalars())
+        buried -= _named_later_on(connection, pubkey, until, buried)
+        delete_rows(connection, tombstones, ("id", "pubkey"), [(each, pubkey) for each in sorted(buried)])
         places = address_tombstones.c
         told = places.address.in_(request.addresses), places.deleted_at <= until
         connection.execute(delete(address_tombstones).where(*told))
-    if buried:
-        buried -= _named_later_on(connection, pubkey, until)
-        delete_rows(connection, tombstones, ("id", "pubkey"), [(each, pubkey) for each in sorted(buried)])
 
 
-def _named_later_on(connection: Connection, pubkey: bytes, until: int) -> set[bytes]:
-    """Ids that this key's stored deletions behind `until` name."""
+def _named_later_on(connection: Connection, pubkey: bytes, until: int, ids: set[bytes]) -> set[bytes]:
+    """Those of `ids` that a stored deletion of this key behind `until` names."""
+    names = {tag_key("e", each.hex()): each for each in ids}
+    named = tags.c.key.in_(names), tags.c.created_at > until
     by_it = events.c.pubkey == pubkey, events.c.created_at > until, events.c.kind == KIND_DELETION
-    requests = [
-        read_deletion(parse_event(body)) for body in connection.execute(select(events.c.body).where(*by_it)).scalars()
-    ]
-    return {each for request in requests if request is not None for each in request.ids}
+    found = select(tags.c.key).join(events, events.c.id == tags.c.event_id).where(*named, *by_it)
+    return {names[key] for key in connection.execute(found).scalars()} if ids else set()
 
 
 def end_on(connection: Connection, pubkey: bytes, until: int, had_mail: bool) -> None:

@@ -186,8 +186,6 @@ class SQLiteDatabase:
             self._waiting -= 1
 
     async def read(self, work: Work[T], *args: Any) -> T:
-        if self._closed:
-            raise DatabaseUnavailable
         return await self._aside(self._read, work, args)
 
     async def read_short(self, work: Work[T], *args: Any) -> T:
@@ -218,7 +216,9 @@ class SQLiteDatabase:
         self._engine.dispose()
 
     async def _aside(self, work: Work[T], *args: Any) -> T:
-        """`work(*args)` in a reader thread."""
+        """`work(*args)` in a reader thread. Raises DatabaseUnavailable once this is closed."""
+        if self._closed:
+            raise DatabaseUnavailable
         try:
             done = asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
         except RuntimeError:
