@@ -21,7 +21,7 @@ from pennypost.protocol.errors import DatabaseUnavailable, VanishElsewhere
 from pennypost.protocol.event import KIND_DELETION, KIND_GIFT_WRAP, Event, parse_event
 from pennypost_mint.runtime.limits import VANISHED_ROWS
 from pennypost_mint.runtime.logs import logger
-from pennypost_mint.runtime.sets import delete_rows
+from pennypost_mint.runtime.sets import delete_rows, select_in
 from pennypost_postoffice.auth import relay_name
 from pennypost_postoffice.deletion import Target, read_deletion
 from pennypost_postoffice.feed import advance_on
@@ -136,10 +136,12 @@ def _unbury_on(connection: Connection, pubkey: bytes, until: int, found: list[Ta
 def _named_later_on(connection: Connection, pubkey: bytes, until: int, ids: set[bytes]) -> set[bytes]:
     """Those of `ids` that a stored deletion of this key behind `until` names."""
     names = {tag_key("e", each.hex()): each for each in ids}
-    named = tags.c.key.in_(names), tags.c.created_at > until
-    by_it = events.c.pubkey == pubkey, events.c.created_at > until, events.c.kind == KIND_DELETION
-    found = select(tags.c.key).join(events, events.c.id == tags.c.event_id).where(*named, *by_it)
-    return {names[key] for key in connection.execute(found).scalars()} if ids else set()
+    naming = select(tags.c.key, tags.c.event_id).where(tags.c.key.in_(names), tags.c.created_at > until)
+    # not joined: SQLite would go through all names for each later event of the key
+    rows = connection.execute(naming).all() if ids else []
+    found = select_in(connection, events, ("id", "pubkey", "kind"), "id", {row[1] for row in rows})
+    later = {identifier for identifier, by, kind in found if by == pubkey and kind == KIND_DELETION}
+    return {names[key] for key, identifier in rows if identifier in later}
 
 
 def end_on(connection: Connection, pubkey: bytes, until: int, had_mail: bool) -> None:
